@@ -1,0 +1,84 @@
+"""mercato: an MCP server for commerce. This module is the whole API that plugins are written against.
+
+Names are loaded at first use, so that the command line can start the engines before the heavy imports.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mercato.migrations.protect import protect_tenant_rows
+    from mercato.plugins.category import Category
+    from mercato.plugins.hookspecs import hookimpl
+    from mercato.plugins.importers import ImportContext, Importer, ImportReport, Rejected
+    from mercato.plugins.settings import PluginSettings
+    from mercato.prompts.prompt import Prompt
+    from mercato.resources.resource import Resource
+    from mercato.tenancy.principal import Principal
+    from mercato.tenancy.rows import TenantOwned, identity, reference, timestamp, utc_now
+    from mercato.tenancy.tenants import Tenant
+    from mercato.tools.context import Context, ToolContext
+    from mercato.tools.errors import Declined, NotConnected, ToolError
+    from mercato.tools.params import Cursor, Detail, Limit, Query
+    from mercato.tools.tool import Reply, Tool
+
+__all__ = [
+    "Category",
+    "Context",
+    "Cursor",
+    "Declined",
+    "Detail",
+    "ImportContext",
+    "ImportReport",
+    "Importer",
+    "Limit",
+    "NotConnected",
+    "PluginSettings",
+    "Principal",
+    "Prompt",
+    "Query",
+    "Rejected",
+    "Reply",
+    "Resource",
+    "Tenant",
+    "TenantOwned",
+    "Tool",
+    "ToolContext",
+    "ToolError",
+    "hookimpl",
+    "identity",
+    "protect_tenant_rows",
+    "reference",
+    "timestamp",
+    "utc_now",
+]
+
+_HOMES = {
+    "mercato.migrations.protect": ("protect_tenant_rows",),
+    "mercato.plugins.category": ("Category",),
+    "mercato.plugins.hookspecs": ("hookimpl",),
+    "mercato.plugins.importers": ("ImportContext", "ImportReport", "Importer", "Rejected"),
+    "mercato.plugins.settings": ("PluginSettings",),
+    "mercato.prompts.prompt": ("Prompt",),
+    "mercato.resources.resource": ("Resource",),
+    "mercato.tenancy.principal": ("Principal",),
+    "mercato.tenancy.rows": ("TenantOwned", "identity", "reference", "timestamp", "utc_now"),
+    "mercato.tenancy.tenants": ("Tenant",),
+    "mercato.tools.context": ("Context", "ToolContext"),
+    "mercato.tools.errors": ("Declined", "NotConnected", "ToolError"),
+    "mercato.tools.params": ("Cursor", "Detail", "Limit", "Query"),
+    "mercato.tools.tool": ("Reply", "Tool"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(import_module(_HOME_OF[name]), name)
+    raise AttributeError(f"module 'mercato' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,3 @@
+"""From a request to a Principal."""
+
+from __future__ import annotations

@@ -1,0 +1,94 @@
+"""Changes: what one process tells the others, so that a toggle shows everywhere at the next call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import orjson
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+log = structlog.stdlib.get_logger(__name__)
+
+CHANNEL = "mercato:changes"
+_RETRY_S = 0.5
+
+Kind = Literal["catalog", "access", "resource"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something of one tenant changed: what it may see (`access`), or a resource, by its URI. Tenant 0 is all of them."""
+
+    kind: Kind
+    tenant_id: int
+    uri: str | None = None
+
+
+Listener = Callable[[Change], None]
+
+
+class ChangeBus:
+    """Changes over Redis publish/subscribe. Nothing is replayed: after a gap the listeners are told that all changed.
+
+    Listeners are called on the event loop, must not block and must not raise.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._listeners: dict[object, Listener] = {}
+        self._reader: asyncio.Task[None] | None = None
+        self.connected = False
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with every change from now on; return what ends that."""
+        token = object()
+        self._listeners[token] = listener
+
+        def unsubscribe() -> None:
+            self._listeners.pop(token, None)
+
+        return unsubscribe
+
+    async def publish(self, change: Change) -> None:
+        """Tell this process at once, and the others through Redis; without Redis they learn when their caches expire."""
+        self._deliver(change)
+        try:
+            await self._redis.publish(CHANNEL, orjson.dumps(asdict(change)))
+        except (RedisError, OSError) as error:
+            log.warning("change not published", kind=change.kind, error=str(error))
+
+    def start(self) -> None:
+        """Begin to listen to the other processes."""
+        self._reader = asyncio.create_task(self._read(), name="mercato-changes")
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._reader is not None:
+            self._reader.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._reader
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                async with self._redis.pubsub() as pubsub:
+                    await pubsub.subscribe(CHANNEL)
+                    self.connected = True
+                    self._deliver(Change("access", 0))  # whatever happened while nobody listened
+                    async for message in pubsub.listen():
+                        if message["type"] == "message":
+                            self._deliver(Change(**orjson.loads(message["data"])))
+            except (RedisError, OSError, ValueError, TypeError) as error:
+                self.connected = False
+                log.warning("changes interrupted", error=str(error))
+                await asyncio.sleep(_RETRY_S)
+
+    def _deliver(self, change: Change) -> None:
+        for listener in list(self._listeners.values()):
+            listener(change)

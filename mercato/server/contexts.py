@@ -1,0 +1,102 @@
+"""One factory for the contexts that tools, resources and prompts run in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import structlog
+from pydantic import BaseModel
+
+from mercato.plugins.manager import Plugin, Plugins
+from mercato.tenancy.access import Access
+from mercato.tenancy.connections import find_connection, read_credentials
+from mercato.tenancy.database import Database, TenantDatabase
+from mercato.tenancy.errors import NotFound
+from mercato.tenancy.principal import Principal
+from mercato.tenancy.secrets import KeyRing
+from mercato.tools.call import Call
+from mercato.tools.context import Connected, Conversation, Settings, ToolContext
+from mercato.tools.errors import NotConnected
+
+
+class ContextFactory:
+    """Makes contexts, and stands behind their `connection` and `settings`."""
+
+    def __init__(self, database: Database, ring: KeyRing, http: httpx.AsyncClient, plugins: Plugins) -> None:
+        self._database = database
+        self._ring = ring
+        self._http = http
+        self._deployment: dict[type[BaseModel], BaseModel] = {}
+        self._sections: dict[type[BaseModel], str] = {}
+        for plugin in list(plugins.loaded.values()):
+            try:
+                self._adopt(plugin)
+            except ValueError as error:  # pydantic's is one
+                plugins.fail(plugin.name, "settings", error)
+
+    def _adopt(self, plugin: Plugin) -> None:
+        if plugin.settings is None:
+            return
+        if (model := plugin.settings.deployment) is not None:
+            self._deployment[model] = model.model_validate(_environment(plugin.name, model))
+        if plugin.settings.tenant is not None:
+            self._sections[plugin.settings.tenant] = plugin.name
+
+    @asynccontextmanager
+    async def open(self, call: Call, conversation: Conversation) -> AsyncIterator[ToolContext]:
+        """Open the context of a tool's call."""
+        async with self.context(
+            call.principal, call.access, conversation, read_only=call.tool.read_only, name=call.tool.name
+        ) as ctx:
+            yield ctx
+
+    @asynccontextmanager
+    async def context(
+        self, principal: Principal, access: Access, conversation: Conversation, *, read_only: bool, name: str
+    ) -> AsyncIterator[ToolContext]:
+        """Open a context: what it wrote is committed when the block ends well."""
+        log = structlog.stdlib.get_logger(name).bind(tenant_id=access.tenant.id, name=name)
+        async with self._database.tenant(access.tenant.id, read_only=read_only) as db:
+            yield ToolContext(
+                tenant=access.tenant,
+                db=db,
+                http=self._http,
+                log=log,
+                user=principal,
+                _host=self,
+                _stored_settings=access.settings,
+                _conversation=conversation,
+            )
+
+    async def connection(self, db: TenantDatabase, integration: str, account: str | None) -> Connected:
+        """Return a connected account with readable credentials. Raises `NotConnected`."""
+        try:
+            found = await find_connection(db, integration, account)
+        except NotFound:
+            which = f"{integration} ({account})" if account else integration
+            raise NotConnected(
+                f"{which} is not connected.", next_step="An owner or admin connects it in the console; then call again."
+            ) from None
+        return Connected(
+            integration, found.account, found.settings, read_credentials(found, self._ring)
+        )
+
+    def settings(self, model: type[Settings], stored: Mapping[str, Mapping[str, Any]]) -> Settings:
+        """Return the settings of this model. Raises `LookupError` for one that no plugin registered."""
+        if (deployed := self._deployment.get(model)) is not None:
+            return model.model_validate(deployed)
+        section = self._sections.get(model)
+        if section is None:
+            raise LookupError(f"no plugin registered the settings model {model.__name__}")
+        return model.model_validate(stored.get(section, {}))
+
+
+def _environment(plugin: str, model: type[BaseModel]) -> dict[str, str]:
+    prefix = f"MERCATO_{plugin.upper()}_"
+    return {
+        name: os.environ[prefix + name.upper()] for name in model.model_fields if prefix + name.upper() in os.environ
+    }

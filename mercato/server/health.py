@@ -1,0 +1,69 @@
+"""Health: real probes of what the server stands on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+from mercato.tenancy.database import Database
+
+log = structlog.stdlib.get_logger(__name__)
+
+PROBE_TIMEOUT_S = 3
+_SLOW_MS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a probe found."""
+
+    status: str
+    latency_ms: float
+    message: str
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it answers, be it slowly."""
+        return self.status != "unhealthy"
+
+    def public(self) -> dict[str, Any]:
+        """Return what anybody may see."""
+        return {"status": self.status, "latency_ms": self.latency_ms}
+
+
+async def probe(database: Database, redis: Redis) -> dict[str, Service]:
+    """Ask every service once, side by side."""
+    found: dict[str, Service] = {}
+
+    async def one(name: str, question: Callable[[], Awaitable[Any]]) -> None:
+        found[name] = await _timed(name, question)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(one, "database", database.ping)
+        group.start_soon(one, "cache", redis.ping)
+    return found
+
+
+async def _timed(name: str, question: Callable[[], Awaitable[Any]]) -> Service:
+    began = time.perf_counter()
+    try:
+        with anyio.fail_after(PROBE_TIMEOUT_S):
+            await question()
+    except (SQLAlchemyError, RedisError, OSError, TimeoutError) as error:
+        log.warning("probe failed", service=name, error=str(error))
+        return Service("unhealthy", _ms_since(began), f"The {name} does not answer.")
+    latency_ms = _ms_since(began)
+    status = "healthy" if latency_ms < _SLOW_MS else "degraded"
+    return Service(status, latency_ms, f"The {name} answers{'' if status == 'healthy' else ', but slowly'}.")
+
+
+def _ms_since(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 2)

@@ -1,0 +1,98 @@
+"""How the client at the other end is reached during a call: by a request of ours, or by the result itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import mcp_types as mcp
+import orjson
+from mcp.server import ServerRequestContext
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from mercato.tools.context import Client, InputRequired
+from mercato.tools.errors import ConfirmationNeeded
+from mercato.tools.schema import Schema
+
+_CANNOT_ASK = "This needs an answer from the person, and this client cannot ask them."
+
+
+class Channel:
+    """What both eras share: progress goes as a notification of the request."""
+
+    def __init__(self, ctx: ServerRequestContext[Any, Any]) -> None:
+        self._ctx = ctx
+
+    @property
+    def _elicits(self) -> bool:
+        capabilities = self._ctx.session.client_capabilities
+        return capabilities is not None and capabilities.elicitation is not None
+
+    async def progress(self, done: float, total: float | None, message: str | None) -> None:
+        """Tell how far the work is; nothing is sent without a progress token."""
+        await self._ctx.session.report_progress(done, total, message)
+
+
+class HandshakeChannel(Channel):
+    """2025-11-25 and before: a question is a request of ours, where the transport has a way back."""
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether the client can put a question to its user."""
+        return self._ctx.session.can_send_request and self._elicits
+
+    async def ask(self, key: str, message: str, schema: Schema) -> Mapping[str, Any] | None:
+        """Ask and wait. Raises `ConfirmationNeeded` where nobody can be asked."""
+        if not self.can_ask:
+            raise ConfirmationNeeded(_CANNOT_ASK)
+        answer = await self._ctx.session.elicit_form(message, schema, related_request_id=self._ctx.request_id)
+        return _content(answer)
+
+
+class EnvelopeChannel(Channel):
+    """2026-07-28: a question ends the request; the client repeats it with the answer, and the call runs again.
+
+    Answers of earlier rounds travel in the request state, which is sealed and bound to caller, tool and arguments
+    before it leaves.
+    """
+
+    def __init__(
+        self, ctx: ServerRequestContext[Any, Any], answers: Mapping[str, Any] | None, state: str | None
+    ) -> None:
+        super().__init__(ctx)
+        self._answers = answers or {}
+        self._earlier: dict[str, Any] = orjson.loads(state) if state else {}
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether the client can put a question to its user."""
+        return self._elicits
+
+    async def ask(self, key: str, message: str, schema: Schema) -> Mapping[str, Any] | None:
+        """Return the answer if it is there, else leave the call. Raises `InputRequired` or `ConfirmationNeeded`."""
+        if key in self._earlier:
+            kept: Mapping[str, Any] | None = self._earlier[key]
+            return kept
+        answer = self._answers.get(key)
+        if isinstance(answer, mcp.ElicitResult):
+            self._earlier[key] = _content(answer)
+            return _content(answer)
+        if not self.can_ask:
+            raise ConfirmationNeeded(_CANNOT_ASK)
+        question = mcp.ElicitRequest(params=mcp.ElicitRequestFormParams(message=message, requested_schema=schema))
+        raise InputRequired(
+            mcp.InputRequiredResult(
+                input_requests={key: question}, request_state=orjson.dumps(self._earlier).decode()
+            )
+        )
+
+
+def channel_of(ctx: ServerRequestContext[Any, Any], params: Any) -> Client:
+    """Return the channel of a request, by its protocol era."""
+    if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
+        return EnvelopeChannel(ctx, params.input_responses, params.request_state)
+    return HandshakeChannel(ctx)
+
+
+def _content(answer: mcp.ElicitResult) -> Mapping[str, Any] | None:
+    return (answer.content or {}) if answer.action == "accept" else None

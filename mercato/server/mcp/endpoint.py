@@ -1,0 +1,104 @@
+"""POST /mcp: read the message, check the scope, hand it to the wire form of its era."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from mcp.server import Server
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message as AsgiMessage
+from starlette.types import Receive, Scope, Send
+
+from mercato.plugins.catalog import Catalog, ScopeMissing
+from mercato.server.auth.directory import Caller
+from mercato.server.auth.middleware import REALM
+from mercato.server.mcp.legacy import Legacy
+from mercato.server.mcp.messages import Malformed, Message, error_response, read_message
+from mercato.server.mcp.modern import Modern, is_modern
+from mercato.tools.errors import ToolError
+
+
+class Endpoint:
+    """The MCP endpoint as an ASGI application. Both protocol eras are served at the same address."""
+
+    def __init__(self, server: Server[Any], catalog: Catalog, *, max_body_bytes: int) -> None:
+        self._catalog = catalog
+        self._max_body_bytes = max_body_bytes
+        self._modern = Modern(server, max_body_bytes)
+        self._legacy = Legacy(server, max_body_bytes)
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Keep the wire forms running."""
+        async with self._modern.run(), self._legacy.run():
+            yield
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        request = Request(scope, receive)
+        if request.method != "POST":
+            response = error_response(405, -32600, "Send a POST: this server opens no stream of its own.")
+            response.headers["Allow"] = "POST, OPTIONS"
+            await response(scope, receive, send)
+            return
+        try:
+            body = await request.body()
+            message = read_message(body)
+        except Malformed as broken:
+            await broken.response()(scope, receive, send)
+            return
+        if (refusal := self._scope_refusal(message, request.state.caller)) is not None:
+            await refusal(scope, receive, send)
+            return
+        form = self._modern if is_modern(scope) else self._legacy
+        await form.handle(scope, _replayed(body, receive), send)
+
+    def _scope_refusal(self, message: Message, caller: Caller) -> Response | None:
+        """Return the step-up challenge where the credential lacks a scope: it must be an HTTP 403, not an error inside."""
+        visible = self._catalog.visible_to(caller.principal, caller.access)
+        lookups = {"tools/call": ("name", visible.tool), "prompts/get": ("name", visible.prompt)}
+        lookups["resources/read"] = ("uri", visible.resource)  # type: ignore[assignment]
+        key, look_up = lookups.get(message.method or "", ("", None))
+        if look_up is None or not isinstance(message.params.get(key), str):
+            return None
+        try:
+            look_up(message.params[key])
+        except ScopeMissing as missing:
+            return _step_up(missing, message)
+        except (LookupError, ToolError):
+            return None
+        return None
+
+
+def _step_up(missing: ScopeMissing, message: Message) -> Response:
+    body = {
+        "jsonrpc": "2.0",
+        "id": message.id,
+        "error": {
+            "code": -32600,
+            "message": f"{missing} Its owner can make a key that has it.",
+            "data": {"code": "insufficient_scope", "scope": missing.scope},
+        },
+    }
+    challenge = f'{REALM}, error="insufficient_scope", scope="{missing.scope}"'
+    return Response(
+        orjson.dumps(body), status_code=403, media_type="application/json", headers={"WWW-Authenticate": challenge}
+    )
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives the body once more, then goes on to tell of the disconnect."""
+    given = False
+
+    async def replay() -> AsgiMessage:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

@@ -1,0 +1,264 @@
+"""The catalogue's side of every MCP method: list, call, read, get, complete, listen."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+import anyio
+import mcp_types as mcp
+import structlog
+from mcp.server import ServerRequestContext
+from mcp.server.subscriptions import ListenHandler
+from mcp.shared.exceptions import MCPError
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import BaseModel
+
+from mercato.plugins.catalog import Catalog, ScopeMissing, Unknown, Visible
+from mercato.prompts.prompt import Messages
+from mercato.resources.resource import Completer
+from mercato.server.auth.directory import Caller
+from mercato.server.changes import Change, ChangeBus
+from mercato.server.contexts import ContextFactory
+from mercato.server.mcp.callers import Callers
+from mercato.server.mcp.channels import channel_of
+from mercato.server.mcp.subscriptions import TenantBus
+from mercato.server.mcp.wire import wire_prompt, wire_resource, wire_template, wire_tool
+from mercato.tools.call import Call, call_tool, error_result
+from mercato.tools.context import Conversation, InputRequired
+from mercato.tools.errors import ToolError
+from mercato.tools.schema import Schema
+
+log = structlog.stdlib.get_logger(__name__)
+
+Ctx = ServerRequestContext[Any, Any]
+_LEGACY_RESOURCE_NOT_FOUND = -32002
+_MOST_COMPLETIONS = 100
+_READ_TIMEOUT_S = 30
+
+
+class Handlers:
+    """Answers MCP requests. Who is calling is told by `callers`: the HTTP request has it, a terminal is fixed."""
+
+    def __init__(self, catalog: Catalog, contexts: ContextFactory, changes: ChangeBus, callers: Callers) -> None:
+        self._catalog = catalog
+        self._contexts = contexts
+        self._changes = changes
+        self.callers = callers
+        self._tools = {name: wire_tool(tool) for name, tool in catalog.tools.items()}
+        self._prompts = {name: wire_prompt(prompt) for name, prompt in catalog.prompts.items()}
+        self._listening: dict[int, ListenHandler] = {}
+
+    def tool_input_schema(self, name: str) -> Schema | None:
+        """Return a tool's input schema at once: without this the SDK lists all tools to make one call."""
+        tool = self._catalog.tool(name)
+        return None if tool is None else tool.input_schema
+
+    async def list_tools(self, ctx: Ctx, params: mcp.PaginatedRequestParams) -> mcp.ListToolsResult:
+        """List the tools that can be called now."""
+        visible = await self._visible(ctx, params)
+        return mcp.ListToolsResult(tools=[self._tools[tool.name] for tool in visible.tools()])
+
+    async def call_tool(self, ctx: Ctx, params: mcp.CallToolRequestParams) -> Any:
+        """Call a tool, through the gate."""
+        caller = await self.callers.caller(ctx)
+        try:
+            tool = self._catalog.visible_to(caller.principal, caller.access).tool(params.name)
+        except ToolError as refusal:
+            return error_result(refusal)
+        except (Unknown, ScopeMissing) as refusal:
+            _refuse(refusal)
+        call = Call(
+            tool=tool,
+            arguments=params.arguments or {},
+            principal=caller.principal,
+            access=caller.access,
+            client=channel_of(ctx, params),
+            request_id=request_id_of(ctx),
+            raw_context=RawContext(ctx, params, TenantBus(self._changes, caller.access.tenant.id)),
+        )
+        outcome = await call_tool(call, self._contexts)
+        for uri in outcome.changed:
+            await self._changes.publish(Change("resource", caller.access.tenant.id, uri))
+        return outcome.result
+
+    async def list_resources(self, ctx: Ctx, params: mcp.PaginatedRequestParams) -> mcp.ListResourcesResult:
+        """List the resources that have one URI."""
+        visible = await self._visible(ctx, params)
+        return mcp.ListResourcesResult(
+            resources=[wire_resource(resource) for resource in visible.resources() if not resource.is_template]
+        )
+
+    async def list_templates(self, ctx: Ctx, params: mcp.PaginatedRequestParams) -> mcp.ListResourceTemplatesResult:
+        """List the templates."""
+        visible = await self._visible(ctx, params)
+        return mcp.ListResourceTemplatesResult(
+            resource_templates=[wire_template(resource) for resource in visible.resources() if resource.is_template]
+        )
+
+    async def read_resource(self, ctx: Ctx, params: mcp.ReadResourceRequestParams) -> Any:
+        """Read one resource."""
+        caller = await self.callers.caller(ctx)
+        try:
+            visible = self._catalog.visible_to(caller.principal, caller.access)
+            resource, variables = visible.resource(params.uri)
+            content = await self._run(ctx, params, caller, lambda tool_ctx: resource(tool_ctx, **variables))
+        except InputRequired as pause:
+            return pause.result
+        except LookupError:
+            modern = ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
+            code = mcp.INVALID_PARAMS if modern else _LEGACY_RESOURCE_NOT_FOUND
+            raise MCPError(code, f"There is no resource {params.uri!r}.", {"uri": params.uri}) from None
+        except (ToolError, ScopeMissing) as refusal:
+            _refuse(refusal)
+        return mcp.ReadResourceResult(contents=[_contents(params.uri, resource.mime_type, content)])
+
+    async def subscribe(self, ctx: Ctx, params: mcp.SubscribeRequestParams) -> mcp.EmptyResult:
+        """Accept a subscription of the handshake era to what the caller may read; a terminal's session is told."""
+        await self._readable(ctx, params.uri)
+        return mcp.EmptyResult()
+
+    async def unsubscribe(self, ctx: Ctx, params: mcp.UnsubscribeRequestParams) -> mcp.EmptyResult:
+        """End a subscription of the handshake era."""
+        return mcp.EmptyResult()
+
+    async def listen(self, ctx: Ctx, params: mcp.SubscriptionsListenRequestParams) -> Any:
+        """Serve a stream of changes of the caller's tenant; URIs that the caller may not read are left out."""
+        caller = await self.callers.caller(ctx)
+        visible = self._catalog.visible_to(caller.principal, caller.access)
+        wanted = params.notifications.resource_subscriptions or []
+        readable = [uri for uri in wanted if _is_readable(visible, uri)]
+        allowed = params.notifications.model_copy(update={"resource_subscriptions": readable or None})
+        tenant_id = caller.access.tenant.id
+        handler = self._listening.setdefault(tenant_id, ListenHandler(TenantBus(self._changes, tenant_id)))
+        return await handler(ctx, params.model_copy(update={"notifications": allowed}))
+
+    def close_streams(self) -> None:
+        """End every listen stream in the protocol's graceful way."""
+        for handler in self._listening.values():
+            handler.close()
+
+    async def list_prompts(self, ctx: Ctx, params: mcp.PaginatedRequestParams) -> mcp.ListPromptsResult:
+        """List the prompts."""
+        visible = await self._visible(ctx, params)
+        return mcp.ListPromptsResult(prompts=[self._prompts[prompt.name] for prompt in visible.prompts()])
+
+    async def get_prompt(self, ctx: Ctx, params: mcp.GetPromptRequestParams) -> Any:
+        """Return a prompt's messages."""
+        caller = await self.callers.caller(ctx)
+        try:
+            prompt = self._catalog.visible_to(caller.principal, caller.access).prompt(params.name)
+            arguments = prompt.parse(params.arguments or {})
+            messages = await self._run(ctx, params, caller, lambda tool_ctx: prompt(tool_ctx, **arguments))
+        except InputRequired as pause:
+            return pause.result
+        except (ToolError, Unknown, ScopeMissing) as refusal:
+            _refuse(refusal)
+        return mcp.GetPromptResult(description=prompt.description, messages=_messages(messages))
+
+    async def complete(self, ctx: Ctx, params: mcp.CompleteRequestParams) -> mcp.CompleteResult:
+        """Offer values for an argument of a prompt or a variable of a template."""
+        caller = await self.callers.caller(ctx)
+        try:
+            completer = _completer(self._catalog.visible_to(caller.principal, caller.access), params)
+            values: list[str] = []
+            if completer is not None:
+                found = await self._run(ctx, params, caller, lambda tool_ctx: completer(tool_ctx, params.argument.value))
+                values = [str(value) for value in found]
+        except (ToolError, Unknown, ScopeMissing) as refusal:
+            _refuse(refusal)
+        shown = values[:_MOST_COMPLETIONS]
+        return mcp.CompleteResult(
+            completion=mcp.Completion(values=shown, total=len(values), has_more=len(values) > len(shown))
+        )
+
+    async def set_logging_level(self, ctx: Ctx, params: mcp.SetLevelRequestParams) -> mcp.EmptyResult:
+        """Accept a level; tools of the handshake era send their log messages at every level."""
+        return mcp.EmptyResult()
+
+    async def instructions(self, ctx: Ctx) -> str:
+        """Return the instructions for this caller."""
+        caller = await self.callers.caller(ctx)
+        return self._catalog.visible_to(caller.principal, caller.access).instructions()
+
+    async def _visible(self, ctx: Ctx, params: mcp.PaginatedRequestParams) -> Visible:
+        if params.cursor is not None:
+            raise MCPError(mcp.INVALID_PARAMS, "This list has one page: ask without a cursor.")
+        caller = await self.callers.caller(ctx)
+        return self._catalog.visible_to(caller.principal, caller.access)
+
+    async def _readable(self, ctx: Ctx, uri: str) -> None:
+        caller = await self.callers.caller(ctx)
+        if not _is_readable(self._catalog.visible_to(caller.principal, caller.access), uri):
+            raise MCPError(_LEGACY_RESOURCE_NOT_FOUND, f"There is no resource {uri!r}.", {"uri": uri})
+
+    async def _run(self, ctx: Ctx, params: Any, caller: Caller, function: Callable[[Any], Awaitable[Any]]) -> Any:
+        """Run a reader, a prompt or a completer in a read-only context."""
+        has_answers = hasattr(params, "input_responses")
+        conversation = Conversation(channel_of(ctx, params if has_answers else _NoAnswers))
+        async with self._contexts.context(
+            caller.principal, caller.access, conversation, read_only=True, name=ctx.method
+        ) as tool_ctx:
+            with anyio.fail_after(_READ_TIMEOUT_S) as conversation.scope:
+                return await function(tool_ctx)
+
+
+class _NoAnswers:
+    input_responses = None
+    request_state = None
+
+
+class RawContext:
+    """What a raw tool gets: the SDK's request context and parameters, and its tenant's bus."""
+
+    def __init__(self, ctx: Ctx, params: mcp.CallToolRequestParams, bus: TenantBus) -> None:
+        self.ctx = ctx
+        self.params = params
+        self.bus = bus
+
+
+def request_id_of(ctx: Ctx) -> str:
+    """Return the id under which the log has this request."""
+    if ctx.request is not None and (request_id := getattr(ctx.request.state, "request_id", None)):
+        return str(request_id)
+    return secrets.token_hex(8)
+
+
+def _refuse(refusal: Exception) -> NoReturn:
+    if isinstance(refusal, ToolError):
+        raise MCPError(mcp.INVALID_PARAMS, refusal.text(), refusal.data()) from None
+    if isinstance(refusal, ScopeMissing):
+        raise MCPError(mcp.INVALID_PARAMS, str(refusal), {"code": "insufficient_scope", "scope": refusal.scope}) from None
+    raise MCPError(mcp.INVALID_PARAMS, str(refusal)) from None
+
+
+def _is_readable(visible: Visible, uri: str) -> bool:
+    try:
+        visible.resource(uri)
+    except (LookupError, ScopeMissing, ToolError):
+        return False
+    return True
+
+
+def _contents(uri: str, mime_type: str, content: Any) -> mcp.TextResourceContents | mcp.BlobResourceContents:
+    if isinstance(content, bytes):
+        return mcp.BlobResourceContents(uri=uri, mime_type=mime_type, blob=base64.b64encode(content).decode())
+    text = content.model_dump_json() if isinstance(content, BaseModel) else str(content)
+    return mcp.TextResourceContents(uri=uri, mime_type=mime_type, text=text)
+
+
+def _messages(messages: Messages) -> list[mcp.PromptMessage]:
+    if isinstance(messages, str):
+        return [mcp.PromptMessage(role="user", content=mcp.TextContent(text=messages))]
+    return list(messages)
+
+
+def _completer(visible: Visible, params: mcp.CompleteRequestParams) -> Completer | None:
+    if isinstance(params.ref, mcp.PromptReference):
+        return visible.prompt(params.ref.name).complete.get(params.argument.name)
+    for resource in visible.resources():
+        if resource.uri == params.ref.uri:
+            return resource.complete.get(params.argument.name)
+    raise Unknown(f"There is no resource template {params.ref.uri!r}.")

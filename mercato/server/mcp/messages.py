@@ -1,0 +1,87 @@
+"""JSON-RPC messages as they come in: read and checked here, so that no library's words answer a broken one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import mcp_types as mcp
+import orjson
+from starlette.responses import Response
+
+DEEPEST = 64
+_BRACKETS_WORTH_COUNTING = 2 * DEEPEST
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message that has the right form. `id` is None for notifications and for answers of the client."""
+
+    id: str | int | None
+    method: str | None
+    params: dict[str, Any]
+
+
+class Malformed(ValueError):
+    """A body that is no JSON-RPC message; knows its error code and, if it could be read, the request's id."""
+
+    def __init__(self, code: int, text: str, request_id: Any = None) -> None:
+        super().__init__(text)
+        self.code = code
+        self.request_id = request_id
+
+    def response(self, status: int = 400) -> Response:
+        """Return the HTTP answer."""
+        return error_response(status, self.code, str(self), self.request_id)
+
+
+def read_message(body: bytes) -> Message:
+    """Return the message in a body. Raises `Malformed`."""
+    try:
+        raw = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise Malformed(mcp.PARSE_ERROR, "The body is not JSON.") from None
+    if isinstance(raw, list):
+        raise Malformed(mcp.INVALID_REQUEST, "Batches are not supported: send one message at a time.")
+    if not isinstance(raw, dict):
+        raise Malformed(mcp.INVALID_REQUEST, "A message must be a JSON object.")
+    if body.count(b"[") + body.count(b"{") > _BRACKETS_WORTH_COUNTING and _deeper_than(raw, DEEPEST):
+        raise Malformed(mcp.INVALID_REQUEST, f"The message is nested more than {DEEPEST} levels deep.")
+    return _checked(raw)
+
+
+def error_response(status: int, code: int, text: str, request_id: Any = None) -> Response:
+    """Return a JSON-RPC error over HTTP."""
+    body = {"jsonrpc": "2.0", "id": request_id, "error": {"code": code, "message": text}}
+    return Response(orjson.dumps(body), status_code=status, media_type="application/json")
+
+
+def _checked(raw: dict[str, Any]) -> Message:
+    request_id = raw.get("id")
+    if "id" in raw and (isinstance(request_id, bool) or not isinstance(request_id, str | int)):
+        raise Malformed(mcp.INVALID_REQUEST, "`id` must be a text or a whole number.")
+    if raw.get("jsonrpc") != "2.0":
+        raise Malformed(mcp.INVALID_REQUEST, '`jsonrpc` must be "2.0".', request_id)
+    if "method" not in raw and ("result" in raw or "error" in raw):
+        return Message(None, None, {})
+    method, params = raw.get("method"), raw.get("params", {})
+    if not isinstance(method, str):
+        raise Malformed(mcp.INVALID_REQUEST, "`method` must be a text.", request_id)
+    if not isinstance(params, dict):
+        raise Malformed(mcp.INVALID_PARAMS, "`params` must be an object.", request_id)
+    return Message(request_id, method, params)
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    layer = [value]
+    for _ in range(levels):
+        layer = [
+            child
+            for node in layer
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, dict | list)
+        ]
+        if not layer:
+            return False
+    return True

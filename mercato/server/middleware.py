@@ -1,0 +1,181 @@
+"""What every HTTP request passes: an id and a log line, the body limit, the Host and Origin check, CORS."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mercato.server.mcp.messages import error_response
+
+log = structlog.stdlib.get_logger("mercato.access")
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_REQUEST_ID = re.compile(r"[\w.-]{8,64}")
+_CORS_METHODS = "POST, OPTIONS"
+_CORS_REQUEST_HEADERS = (
+    "authorization, content-type, accept, x-api-key, x-request-id, last-event-id, mcp-session-id, "
+    "mcp-protocol-version, mcp-method, mcp-name"
+)
+_CORS_RESPONSE_HEADERS = "mcp-session-id, www-authenticate, x-request-id"
+
+
+class RequestLog:
+    """Gives each request an id, which its answer carries as `X-Request-Id`, and logs one line when it is answered."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = request_id
+        began, status = time.perf_counter(), 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        try:
+            with structlog.contextvars.bound_contextvars(request_id=request_id):
+                await self._app(scope, receive, send_with_id)
+        finally:
+            duration_ms = round((time.perf_counter() - began) * 1000, 1)
+            log.info(
+                "request", method=scope["method"], path=scope["path"], status=status, ms=duration_ms, id=request_id
+            )
+
+
+class BodyLimit:
+    """Refuses a body that is too long with 413, by its declared length at once, else while it comes in."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "0")
+        if not declared.isdigit() or int(declared) > self._max_bytes:
+            await self._refuse(scope, receive, send)
+            return
+        taken, refused, started = 0, False, False
+
+        async def counted() -> Message:
+            nonlocal taken, refused
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._max_bytes:
+                refused = True
+                return {"type": "http.disconnect"}
+            return message
+
+        async def unless_refused(message: Message) -> None:
+            nonlocal started
+            if not refused:
+                started = started or message["type"] == "http.response.start"
+                await send(message)
+
+        try:
+            await self._app(scope, counted, unless_refused)
+        except Exception:
+            if not refused:  # the application only learned that its client is gone
+                raise
+        if refused and not started:
+            await self._refuse(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        text = f"The body is longer than {self._max_bytes:,} bytes."
+        await error_response(413, -32600, text)(scope, receive, send)
+
+
+class HostCheck:
+    """Refuses a foreign Host with 421 and a foreign Origin with 403, and answers CORS for the origins allowed.
+
+    Against DNS rebinding: a page that a browser was tricked into loading from our address has another Host.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, public_url: str | None, hosts: Iterable[str], origins: Iterable[str]
+    ) -> None:
+        self._app = app
+        self._hosts = {*LOOPBACK, *(host.lower() for host in hosts)}
+        self._origins = {origin.lower().rstrip("/") for origin in origins}
+        if public_url:
+            parts = urlsplit(public_url)
+            self._hosts.add(parts.netloc.lower())
+            self._origins.add(f"{parts.scheme}://{parts.netloc}".lower())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", "").lower(), headers.get("origin")
+        if not self._known_host(host):
+            text = "This server is not known under that Host: set MERCATO_PUBLIC_URL or MERCATO_ALLOWED_HOSTS."
+            await error_response(421, -32600, text)(scope, receive, send)
+        elif origin is not None and not self._known_origin(origin.lower()):
+            text = "This Origin may not call: set MERCATO_ALLOWED_ORIGINS."
+            await error_response(403, -32600, text)(scope, receive, send)
+        elif origin is not None and scope["method"] == "OPTIONS":
+            await _preflight(origin, send)
+        else:
+            await self._app(scope, receive, _with_cors(send, origin) if origin is not None else send)
+
+    def _known_host(self, host: str) -> bool:
+        return host in self._hosts or _without_port(host) in self._hosts
+
+    def _known_origin(self, origin: str) -> bool:
+        if origin in self._origins:
+            return True
+        parts = urlsplit(origin)
+        return parts.scheme in {"http", "https"} and _without_port(parts.netloc) in LOOPBACK
+
+
+def _without_port(netloc: str) -> str:
+    return netloc.rpartition(":")[0] if re.search(r":\d+$", netloc) else netloc
+
+
+def _cors(origin: str) -> dict[str, str]:
+    return {"access-control-allow-origin": origin, "vary": "Origin"}
+
+
+async def _preflight(origin: str, send: Send) -> None:
+    headers = _cors(origin) | {
+        "access-control-allow-methods": _CORS_METHODS,
+        "access-control-allow-headers": _CORS_REQUEST_HEADERS,
+        "access-control-max-age": "600",
+    }
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": 204, "headers": raw})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _with_cors(send: Send, origin: str) -> Send:
+    async def send_with_cors(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _cors(origin).items():
+                headers[name] = value
+            headers["access-control-expose-headers"] = _CORS_RESPONSE_HEADERS
+        await send(message)
+
+    return send_with_cors

@@ -1,0 +1,120 @@
+"""Runtime: what one process holds while it runs, put together once and taken down in the reverse order."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from mcp.server import Server
+from redis.asyncio import Redis
+
+from mercato.migrations.runner import upgrade
+from mercato.plugins.catalog import Catalog
+from mercato.plugins.check import refused_plugins
+from mercato.plugins.manager import Found, Plugins, discover
+from mercato.server.auth.directory import Directory
+from mercato.server.changes import ChangeBus
+from mercato.server.contexts import ContextFactory
+from mercato.server.mcp.callers import Callers
+from mercato.server.mcp.handlers import Handlers
+from mercato.server.mcp.server import build_server
+from mercato.server.settings import Settings
+from mercato.tenancy.database import Database
+from mercato.tenancy.secrets import KeyRing
+
+VERSION = importlib.metadata.version("mercato")
+_HTTP_TIMEOUT_S = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the engines are."""
+
+    database_url: str
+    redis_url: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Runtime:
+    """The parts of a process that serves: over HTTP, in a terminal, or in a test."""
+
+    settings: Settings
+    ring: KeyRing
+    database: Database
+    redis: Redis
+    changes: ChangeBus
+    directory: Directory
+    plugins: Plugins
+    catalog: Catalog
+    contexts: ContextFactory
+
+    def handlers(self, callers: Callers) -> Handlers:
+        """Return handlers for one way of knowing the caller."""
+        return Handlers(self.catalog, self.contexts, self.changes, callers)
+
+    def server(self, handlers: Handlers) -> Server[Any]:
+        """Return the SDK's server over these handlers."""
+        return build_server(handlers, self.ring, VERSION)
+
+
+@asynccontextmanager
+async def open_runtime(
+    settings: Settings,
+    addresses: Addresses,
+    *,
+    found: Iterable[Found] | None = None,
+    strict: bool = False,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> AsyncIterator[Runtime]:
+    """Load the plugins, bring the schemas up to date, and open every connection.
+
+    A plugin that fails at any stage is left out with its reason; whatever else fails raises. For tests: `found`
+    replaces the discovered plugins, `strict` raises for the first plugin that fails, `transport` is the outside world.
+    """
+    plugins = load_plugins(settings, found=found, strict=strict)
+    await migrate(plugins, addresses.database_url)
+    async with AsyncExitStack() as stack:
+        database = Database(addresses.database_url, pool_size=settings.database_pool)
+        stack.push_async_callback(database.close)
+        redis = Redis.from_url(addresses.redis_url, socket_timeout=None, socket_connect_timeout=5)
+        stack.push_async_callback(redis.aclose)
+        http = await stack.enter_async_context(httpx.AsyncClient(timeout=_HTTP_TIMEOUT_S, transport=transport))
+        changes = ChangeBus(redis)
+        directory = Directory(database, changes)
+        ring = settings.key_ring()
+        contexts = ContextFactory(database, ring, http, plugins)
+        changes.start()
+        stack.push_async_callback(changes.stop)
+        yield Runtime(
+            settings=settings,
+            ring=ring,
+            database=database,
+            redis=redis,
+            changes=changes,
+            directory=directory,
+            plugins=plugins,
+            catalog=Catalog(plugins.loaded.values()),
+            contexts=contexts,
+        )
+
+
+def load_plugins(settings: Settings, *, found: Iterable[Found] | None = None, strict: bool = False) -> Plugins:
+    """Load every plugin; one from outside only after a process of its own has imported it and lived."""
+    plugins = Plugins(blocked=settings.plugins_blocked, strict=strict)
+    every = list(discover()) if found is None else list(found)
+    plugins.load(every, {} if strict else refused_plugins(every, settings.data_dir, settings.plugins_blocked))
+    return plugins
+
+
+async def migrate(plugins: Plugins, database_url: str) -> Mapping[str, bool]:
+    """Bring the core and every plugin up to date; return which changed. A plugin whose migration fails is taken out."""
+    versions = {plugin.name: plugin.migrations for plugin in plugins.loaded.values() if plugin.migrations is not None}
+    results = await upgrade(database_url, versions)
+    for result in results:
+        if result.error is not None:
+            plugins.fail(result.schema, "migrate", result.error)
+    return {result.schema: result.changed for result in results if result.error is None}

@@ -1,0 +1,81 @@
+"""Audit: who did what to which effect, written in the same transaction as the write itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field
+
+from mercato.tenancy.database import TenantDatabase
+from mercato.tenancy.principal import Principal
+from mercato.tenancy.rows import CORE_SCHEMA, TenantOwned, identity, reference, timestamp
+
+MASK = "***"
+_SECRET_NAME = re.compile(r"secret|token|password|passwd|api_?key|authorization|credential|cookie", re.IGNORECASE)
+_SECRET_VALUE = re.compile(r"\b(?:mck_|shp(?:at|ss|ca)_|Bearer )[\w.~+/=-]+")
+_LONGEST_TEXT = 2_000
+
+
+class AuditEntry(TenantOwned, table=True):
+    """One write: the principal, the action (a tool's or command's name), its arguments and its effect."""
+
+    __tablename__ = "audit_entries"
+    __table_args__ = (
+        sa.ForeignKeyConstraint(["tenant_id"], [f"{CORE_SCHEMA}.tenants.id"]),
+        sa.Index(None, "tenant_id", "id"),
+        {"schema": CORE_SCHEMA},
+    )
+
+    id: int = identity()
+    at: datetime = timestamp(now=True)
+    user_id: int | None = reference(nullable=True)
+    kind: str
+    credential_id: int | None = reference(nullable=True)
+    client_id: str | None = None
+    request_id: str | None = None
+    action: str
+    arguments: dict[str, Any] = Field(sa_type=JSONB)
+    effect: dict[str, Any] = Field(sa_type=JSONB)
+
+
+def record(
+    db: TenantDatabase,
+    principal: Principal,
+    action: str,
+    arguments: Mapping[str, Any],
+    effect: Mapping[str, Any],
+    *,
+    request_id: str | None = None,
+) -> None:
+    """Add an entry to the transaction at hand. Secrets are masked, long texts shortened."""
+    db.session.add(
+        AuditEntry(
+            user_id=principal.user_id,
+            kind=principal.kind,
+            credential_id=principal.credential_id,
+            client_id=principal.client_id,
+            request_id=request_id,
+            action=action,
+            arguments=masked(arguments),
+            effect=masked(effect),
+        )
+    )
+
+
+def masked(value: Any) -> Any:
+    """Return a copy without secrets: values under telling names, and texts that look like keys."""
+    if isinstance(value, Mapping):
+        return {
+            str(name): MASK if _SECRET_NAME.search(str(name)) and item is not None else masked(item)
+            for name, item in value.items()
+        }
+    if isinstance(value, str):
+        return _SECRET_VALUE.sub(MASK, value)[:_LONGEST_TEXT]
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return [masked(item) for item in value]
+    return value

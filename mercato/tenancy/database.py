@@ -1,0 +1,200 @@
+"""The edge to PostgreSQL: two run-time roles, one tenant to a transaction.
+
+`mercato_app` sees the rows of the tenant that the transaction names, and none where it names none. `mercato_system`
+has policies of its own on the few tables that must be read before the tenant is known. Isolation is row-level
+security in the database; the guard on ORM sessions is a second, independent layer above it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.orm import ORMExecuteState, SessionTransaction, UOWTransaction, with_loader_criteria
+from sqlmodel import Session
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from mercato.tenancy.errors import WrongTenant
+from mercato.tenancy.rows import TenantOwned
+
+APP_ROLE = "mercato_app"
+SYSTEM_ROLE = "mercato_system"
+OLDEST_POSTGRES = 17
+
+_SET_TENANT = sa.text("select set_config('app.tenant_id', :tenant_id, true)")
+_TENANT_COLUMN = sa.column("tenant_id", sa.BigInteger())
+
+
+class Database:
+    """The connection pools of one process, one to a role."""
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self._app = _engine(url, APP_ROLE, pool_size)
+        self._read = self._app.execution_options(postgresql_readonly=True)
+        self._system = _engine(url, SYSTEM_ROLE, max(2, pool_size // 4))
+
+    @asynccontextmanager
+    async def tenant(self, tenant_id: int, *, read_only: bool = False) -> AsyncIterator[TenantDatabase]:
+        """Open the tenant's view; what was written is committed when the block ends well, and undone when it raises."""
+        db = TenantDatabase(self._app, self._read, tenant_id, read_only=read_only)
+        try:
+            yield db
+            await db.commit()
+        finally:
+            await db.close()
+
+    @asynccontextmanager
+    async def system(self) -> AsyncIterator[AsyncSession]:
+        """Open a session of no tenant, for what must be looked up before the tenant is known.
+
+        Which modules may call this is pinned by a test.
+        """
+        async with AsyncSession(self._system, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    async def ping(self) -> float:
+        """Return the major version of the server as a number, by one round trip."""
+        async with self._read.connect() as connection:
+            version = await connection.scalar(sa.text("select current_setting('server_version_num')::int / 10000.0"))
+        return float(version or 0)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._app.dispose()
+        await self._system.dispose()
+
+
+class TenantDatabase:
+    """What a tool sees of the database: the rows of its tenant.
+
+    `rows` reads; `session` writes, in one transaction that begins at its first use and is committed after the tool
+    has returned and its answer is known to be valid.
+    """
+
+    def __init__(self, app: AsyncEngine, read: AsyncEngine, tenant_id: int, *, read_only: bool) -> None:
+        self._engine = app
+        self._read = read
+        self._tenant_id = tenant_id
+        self._read_only = read_only
+        self._session: AsyncSession | None = None
+        self.touched = False
+
+    async def rows(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        """Run one SELECT and return its rows.
+
+        It reads in a read-only transaction of its own, or, once `session` has been used, in that one, so that a tool
+        sees what it has written. Rows are tuples with names: `select(Order)` gives the columns, not entities.
+        """
+        self.touched = True
+        guarded = _guard(statement, self._tenant_id)
+        if self._session is not None:
+            await self._session.flush()
+            return (await (await self._session.connection()).execute(guarded)).all()
+        async with self._read.connect() as connection, connection.begin():
+            await _bind(connection, self._tenant_id)
+            return (await connection.execute(guarded)).all()
+
+    @property
+    def session(self) -> AsyncSession:
+        """The session that writes. Raises `RuntimeError` in a tool that was declared `read_only`."""
+        if self._read_only:
+            raise RuntimeError("a read-only tool asked for `db.session`: declare it `read_only=False`, or use `db.rows`")
+        self.touched = True
+        if self._session is None:
+            self._session = _TenantAsyncSession(
+                self._engine, info={"tenant_id": self._tenant_id}, expire_on_commit=False
+            )
+        return self._session
+
+    async def commit(self) -> None:
+        """Commit what `session` wrote, if it was used."""
+        if self._session is not None:
+            await self._session.commit()
+
+    async def close(self) -> None:
+        """Give the connection back; what was not committed is undone."""
+        if self._session is not None:
+            await self._session.close()
+
+
+def _engine(url: str, role: str, pool_size: int) -> AsyncEngine:
+    engine = create_async_engine(
+        make_url(url).set(drivername="postgresql+asyncpg"),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        connect_args={"server_settings": {"role": role, "application_name": "mercato", "jit": "off"}},
+    )
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    return engine
+
+
+def _refuse_closed(connection: Any, record: Any, proxy: Any) -> None:
+    """Let the pool replace a connection that the server has closed; asyncpg knows without a round trip."""
+    if connection.driver_connection.is_closed():
+        raise exc.DisconnectionError
+
+
+async def _bind(connection: AsyncConnection, tenant_id: int) -> None:
+    await connection.execute(_SET_TENANT, {"tenant_id": str(tenant_id)})
+
+
+def _guard(statement: sa.Select[Any], tenant_id: int) -> sa.Select[Any]:
+    """Add the tenant to the first table of a statement: the leftmost one, so that outer joins keep their meaning."""
+    source: Any = statement.get_final_froms()[0] if statement.get_final_froms() else None
+    while isinstance(source, sa.Join):
+        source = source.left
+    if source is not None and "tenant_id" in source.c:
+        return statement.where(source.c.tenant_id == tenant_id)
+    return statement
+
+
+class _TenantSession(Session):
+    """The synchronous core of a tenant's session; the events below listen on this class only."""
+
+
+class _TenantAsyncSession(AsyncSession):
+    sync_session_class = _TenantSession
+
+
+@event.listens_for(_TenantSession, "after_begin")
+def _bind_session(session: Session, transaction: SessionTransaction, connection: sa.Connection) -> None:
+    # Transaction-local, so that it cannot outlive the transaction in the pool.
+    connection.execute(_SET_TENANT, {"tenant_id": str(session.info["tenant_id"])})
+
+
+@event.listens_for(_TenantSession, "do_orm_execute")
+def _filter_by_tenant(state: ORMExecuteState) -> None:
+    if state.is_column_load or state.is_relationship_load:
+        return
+    tenant_id = state.session.info["tenant_id"]
+    criteria = with_loader_criteria(
+        TenantOwned,
+        # The mixin itself is probed too, and as a pydantic model it has no such attribute.
+        lambda cls: getattr(cls, "tenant_id", _TENANT_COLUMN) == tenant_id,
+        include_aliases=True,
+        propagate_to_loaders=True,
+    )
+    state.statement = state.statement.options(criteria)  # type: ignore[attr-defined]  # every ORM statement has it
+
+
+@event.listens_for(_TenantSession, "before_flush")
+def _stamp_tenant(session: Session, context: UOWTransaction, instances: object) -> None:
+    tenant_id = session.info["tenant_id"]
+    for row in session.new:
+        if isinstance(row, TenantOwned):
+            if getattr(row, "tenant_id", None) is None:
+                row.tenant_id = tenant_id
+            _refuse_other_tenant(row, tenant_id)
+    for row in session.dirty:
+        if isinstance(row, TenantOwned):
+            _refuse_other_tenant(row, tenant_id)
+
+
+def _refuse_other_tenant(row: TenantOwned, tenant_id: int) -> None:
+    if row.tenant_id != tenant_id:
+        raise WrongTenant(f"{type(row).__name__} belongs to another tenant")

@@ -1,0 +1,138 @@
+"""API keys: `mck_…`, shown once, stored as a hash; each belongs to a membership and has its role, cut by scopes."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlmodel import Field, col, select
+
+from mercato.tenancy.database import Database, TenantDatabase
+from mercato.tenancy.errors import InvalidValue, NotFound
+from mercato.tenancy.memberships import Membership, Role
+from mercato.tenancy.principal import READ, WRITE, Principal
+from mercato.tenancy.rows import CORE_SCHEMA, TenantOwned, identity, reference, timestamp, utc_now
+from mercato.tenancy.tenants import TenantRecord
+
+PREFIX = "mck_"
+EVERY_SCOPE = "*"
+_SHOWN_CHARACTERS = 10
+
+
+class ApiKey(TenantOwned, table=True):
+    """A key. Only `digest`, its SHA-256, can recognise it; `shown` is the beginning, to tell keys apart.
+
+    A fast hash is enough: the key itself is 256 random bits, so there is nothing to guess.
+    """
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        sa.UniqueConstraint("digest"),
+        sa.ForeignKeyConstraint(
+            ["tenant_id", "membership_id"], [f"{CORE_SCHEMA}.memberships.tenant_id", f"{CORE_SCHEMA}.memberships.id"]
+        ),
+        {"schema": CORE_SCHEMA},
+    )
+
+    id: int = identity()
+    membership_id: int = reference()
+    name: str
+    shown: str
+    digest: bytes = Field(sa_type=sa.LargeBinary)
+    scopes: list[str] = Field(sa_type=ARRAY(sa.Text))
+    created_at: datetime = timestamp(now=True)
+    expires_at: datetime | None = timestamp(nullable=True)
+    last_used_at: datetime | None = timestamp(nullable=True)
+    revoked_at: datetime | None = timestamp(nullable=True)
+
+
+def check_scopes(scopes: Iterable[str], categories: Iterable[str]) -> list[str]:
+    """Return scopes that exist, sorted. Raises `InvalidValue`, which names them all."""
+    known = {EVERY_SCOPE, READ, WRITE, *categories}
+    wanted = sorted(set(scopes))
+    unknown = [scope for scope in wanted if scope not in known]
+    if unknown:
+        raise InvalidValue(f"There is no scope {unknown[0]!r}. Scopes: {', '.join(sorted(known))}.")
+    if not wanted:
+        raise InvalidValue("A key needs at least one scope.")
+    return wanted
+
+
+async def create_key(
+    db: TenantDatabase, membership: Membership, name: str, scopes: Sequence[str], expires_at: datetime | None
+) -> tuple[ApiKey, str]:
+    """Create a key; return its row and the key itself, which cannot be had again."""
+    key = PREFIX + secrets.token_urlsafe(32)
+    row = ApiKey(
+        membership_id=membership.id,
+        name=name,
+        shown=key[:_SHOWN_CHARACTERS],
+        digest=_digest(key),
+        scopes=list(scopes),
+        expires_at=expires_at,
+    )
+    db.session.add(row)
+    await db.session.flush()
+    return row, key
+
+
+async def list_keys(db: TenantDatabase) -> Sequence[ApiKey]:
+    """Return the tenant's keys, newest first, revoked ones included."""
+    return (await db.session.exec(select(ApiKey).order_by(col(ApiKey.id).desc()))).all()
+
+
+async def revoke_key(db: TenantDatabase, key_id: int) -> ApiKey:
+    """Revoke a key; a second time does nothing. Raises `NotFound`."""
+    row = (await db.session.exec(select(ApiKey).where(ApiKey.id == key_id))).first()
+    if row is None:
+        raise NotFound(f"There is no key {key_id}. `mercato key list` shows those there are.")
+    row.revoked_at = row.revoked_at or utc_now()
+    return row
+
+
+async def authenticate_key(database: Database, key: str) -> Principal | None:
+    """Return who this key speaks for; None where it is unknown, revoked, expired, or its membership has ended."""
+    if not key.startswith(PREFIX):
+        return None
+    async with database.system() as session:
+        found = (
+            await session.exec(
+                select(ApiKey, Membership)
+                .join(Membership, (col(Membership.id) == ApiKey.membership_id))
+                .join(TenantRecord, (col(TenantRecord.id) == ApiKey.tenant_id))
+                .where(ApiKey.digest == _digest(key), col(ApiKey.revoked_at).is_(None))
+                .where(col(Membership.removed_at).is_(None), col(TenantRecord.removed_at).is_(None))
+            )
+        ).first()
+        if found is None or (found[0].expires_at is not None and found[0].expires_at <= utc_now()):
+            return None
+        row, membership = found
+        row.last_used_at = utc_now()
+        return principal_of(row, membership)
+
+
+def principal_of(row: ApiKey, membership: Membership) -> Principal:
+    """Return the principal of a key: the member's role, cut by the key's scopes."""
+    scopes = frozenset(row.scopes)
+    categories = scopes - {EVERY_SCOPE, READ, WRITE}
+    if EVERY_SCOPE in scopes:
+        scopes, categories = scopes | {READ, WRITE}, frozenset()
+    return Principal(
+        tenant_id=row.tenant_id,
+        user_id=membership.user_id,
+        role=Role(membership.role),
+        scopes=scopes,
+        categories=categories or None,
+        kind="key",
+        credential_id=row.id,
+        client_id=f"key:{row.id}",
+        expires_at=row.expires_at,
+    )
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()

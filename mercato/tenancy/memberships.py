@@ -1,0 +1,81 @@
+"""Memberships: who belongs to a tenant, and as what."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+import sqlalchemy as sa
+from sqlmodel import select
+
+from mercato.tenancy.accounts import User, clean_email
+from mercato.tenancy.database import Database
+from mercato.tenancy.errors import InvalidValue
+from mercato.tenancy.rows import CORE_SCHEMA, TenantOwned, identity, reference, timestamp
+
+
+class Role(StrEnum):
+    """What a member may do, from most to least."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    MANAGER = "manager"
+    MEMBER = "member"
+    VIEWER = "viewer"
+
+    @property
+    def administers(self) -> bool:
+        """Whether the role may use what is for admins only."""
+        return self in {Role.OWNER, Role.ADMIN}
+
+    @property
+    def writes(self) -> bool:
+        """Whether the role may change anything at all."""
+        return self is not Role.VIEWER
+
+
+class Membership(TenantOwned, table=True):
+    """One person in one tenant. A membership that was ended stays, as `removed_at`, for the audit."""
+
+    __tablename__ = "memberships"
+    __table_args__ = (
+        sa.UniqueConstraint("tenant_id", "id"),
+        sa.UniqueConstraint("tenant_id", "user_id"),
+        sa.CheckConstraint("role in ('owner', 'admin', 'manager', 'member', 'viewer')", name="role"),
+        sa.ForeignKeyConstraint(["tenant_id"], [f"{CORE_SCHEMA}.tenants.id"]),
+        sa.ForeignKeyConstraint(["user_id"], [f"{CORE_SCHEMA}.users.id"]),
+        {"schema": CORE_SCHEMA},
+    )
+
+    id: int = identity()
+    user_id: int = reference()
+    role: str
+    created_at: datetime = timestamp(now=True)
+    removed_at: datetime | None = timestamp(nullable=True)
+
+
+def check_role(role: str) -> Role:
+    """Return the role of this name. Raises `InvalidValue`, which names them all."""
+    try:
+        return Role(role)
+    except ValueError:
+        raise InvalidValue(f"There is no role {role!r}. Roles: {', '.join(Role)}.") from None
+
+
+async def add_member(database: Database, tenant_id: int, email: str, name: str, role: Role) -> Membership:
+    """Make a person a member, or change the role of one who is. The account is created if there is none."""
+    address = clean_email(email)
+    async with database.system() as session:
+        user = (await session.exec(select(User).where(User.email == address))).first()
+        if user is None:
+            user = User(email=address, name=name)
+            session.add(user)
+            await session.flush()
+    async with database.tenant(tenant_id) as db:
+        membership = (await db.session.exec(select(Membership).where(Membership.user_id == user.id))).first()
+        if membership is None:
+            membership = Membership(user_id=user.id, role=role)
+            db.session.add(membership)
+        membership.role, membership.removed_at = role, None
+        await db.session.flush()
+        return membership

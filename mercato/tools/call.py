@@ -1,0 +1,171 @@
+"""The one way in which a tool runs: from the wire, over stdio, and in the test kit."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import anyio
+import mcp_types as mcp
+import orjson
+import structlog
+from mcp.shared.exceptions import MCPError
+from pydantic import BaseModel, Field
+
+from mercato.tenancy import audit
+from mercato.tenancy.access import Access
+from mercato.tenancy.principal import Principal
+from mercato.tools.context import Client, Conversation, InputRequired, ToolContext
+from mercato.tools.errors import AnswerTooLarge, ConfirmationNeeded, Declined, InternalFault, TimedOut, ToolError
+from mercato.tools.tool import Reply, Tool
+
+log = structlog.stdlib.get_logger(__name__)
+
+LONGEST_ANSWER_BYTES = 40_000
+"""About 10,000 tokens at four bytes to a token: more than that drowns a model."""
+_KEPT_EFFECT_BYTES = 4_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of one tool: what is asked, by whom, over which channel."""
+
+    tool: Tool
+    arguments: Mapping[str, Any]
+    principal: Principal
+    access: Access
+    client: Client
+    request_id: str
+    raw_context: Any = None
+
+
+class Contexts(Protocol):
+    """Opens the context of a call; what it wrote is committed when the block ends well."""
+
+    def open(self, call: Call, conversation: Conversation) -> AbstractAsyncContextManager[ToolContext]:
+        """Open the context."""
+
+
+class Confirmation(BaseModel):
+    """The question before what cannot be undone."""
+
+    confirm: bool = Field(description="Yes, do it.")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a call: the result for the wire, and the resources that it changed."""
+
+    result: mcp.CallToolResult | mcp.InputRequiredResult
+    changed: tuple[str, ...] = ()
+
+
+async def call_tool(call: Call, contexts: Contexts) -> Outcome:
+    """Run a tool: validate, confirm, run with its time-out, audit, serialise, commit, answer.
+
+    A `ToolError` becomes a result the model reads. Anything else unexpected goes to the log, and the model gets a
+    reference. Either way nothing that was begun is left half done.
+    """
+    try:
+        return await _run(call, contexts)
+    except InputRequired as pause:
+        return Outcome(pause.result)
+    except ToolError as error:
+        return Outcome(error_result(error))
+    except MCPError:
+        raise  # a raw tool speaks the protocol itself
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # the edge: whatever a plugin raises ends here
+        return Outcome(error_result(_fault(call, error)))
+
+
+def error_result(error: ToolError) -> mcp.CallToolResult:
+    """Return the wire form of a failure that the model may act upon."""
+    return mcp.CallToolResult(
+        content=[mcp.TextContent(text=error.text())],
+        is_error=True,
+        _meta={"mercato/error": error.data()},
+    )
+
+
+async def _run(call: Call, contexts: Contexts) -> Outcome:
+    conversation = Conversation(call.client)
+    arguments = {name: value for name, value in call.arguments.items() if name != "confirm" or not call.tool.destructive}
+    if call.tool.is_raw:
+        return await _run_raw(call, arguments)
+    parsed = call.tool.parse(arguments)
+    await _confirm(call, conversation)
+    async with contexts.open(call, conversation) as ctx:
+        value = await _within_time(call, conversation, ctx, parsed)
+        structured = call.tool.dump(value)
+        text = _compact(call, structured)
+        if not call.tool.read_only:
+            effect = structured if len(text) <= _KEPT_EFFECT_BYTES else {"bytes": len(text)}
+            audit.record(ctx.db, call.principal, call.tool.name, arguments, effect, request_id=call.request_id)
+    return _answer(value, structured, text)
+
+
+async def _run_raw(call: Call, arguments: Mapping[str, Any]) -> Outcome:
+    with anyio.fail_after(call.tool.timeout_s):
+        result = await call.tool.function(call.raw_context, dict(arguments))
+    if not isinstance(result, mcp.CallToolResult | mcp.InputRequiredResult):
+        raise TypeError(f"the raw tool {call.tool.name} returned {type(result).__name__}, not a result of the SDK")
+    return Outcome(result)
+
+
+async def _confirm(call: Call, conversation: Conversation) -> None:
+    """Ask before what cannot be undone; `confirm: true` counts only where the client cannot ask."""
+    if not call.tool.destructive:
+        return
+    if not call.client.can_ask:
+        if call.arguments.get("confirm") is True:
+            return
+        raise ConfirmationNeeded(
+            f"{call.tool.wire_title} cannot be undone, and this client cannot ask the person.",
+            field="confirm",
+            next_step="Ask them, then call again with `confirm: true`.",
+        )
+    shown = orjson.dumps(audit.masked(dict(call.arguments))).decode()
+    answer = await conversation.ask(f"{call.tool.wire_title}: {shown}. This cannot be undone. Go on?", Confirmation)
+    if not answer.confirm:
+        raise Declined("The person did not confirm; nothing was changed.")
+
+
+async def _within_time(call: Call, conversation: Conversation, ctx: ToolContext, arguments: Mapping[str, Any]) -> Any:
+    with anyio.move_on_after(call.tool.timeout_s) as scope:
+        conversation.scope = scope
+        return await call.tool.function(ctx, **arguments)
+    raise TimedOut(
+        f"{call.tool.wire_title} took longer than {call.tool.timeout_s:g} seconds and was stopped; nothing was changed.",
+        next_step="Ask for less at a time, or try again later.",
+        retryable=True,
+    )
+
+
+def _compact(call: Call, structured: Mapping[str, Any]) -> str:
+    text = orjson.dumps(structured)
+    if len(text) > LONGEST_ANSWER_BYTES:
+        raise AnswerTooLarge(
+            f"The answer would be {len(text):,} bytes, more than the {LONGEST_ANSWER_BYTES:,} a model should read.",
+            next_step="Narrow it: a smaller `limit`, a filter, or `detail: concise`.",
+        )
+    return text.decode()
+
+
+def _answer(value: Any, structured: dict[str, Any], text: str) -> Outcome:
+    reply = value if isinstance(value, Reply) else Reply(value)
+    content = [*reply.content, *reply.links]
+    if not reply.content:
+        content.insert(0, mcp.TextContent(text=text))
+    meta = dict(reply.meta) if reply.meta else None
+    return Outcome(mcp.CallToolResult(content=content, structured_content=structured, _meta=meta), tuple(reply.changed))
+
+
+def _fault(call: Call, error: BaseException) -> InternalFault:
+    reference = secrets.token_hex(6)
+    log.error(
+        "tool failed", tool=call.tool.name, tenant_id=call.principal.tenant_id, reference=reference, exc_info=error
+    )
+    return InternalFault(reference)

@@ -1,0 +1,136 @@
+"""What a tool may hold while it runs: the tenant, who asks, the database, the outside world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import httpx
+import mcp_types as mcp
+from anyio import CancelScope, current_time
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from structlog.stdlib import BoundLogger
+
+from mercato.tenancy.database import TenantDatabase
+from mercato.tenancy.principal import Principal
+from mercato.tenancy.tenants import Tenant
+from mercato.tools.errors import Declined
+from mercato.tools.schema import Schema, input_schema
+
+Settings = TypeVar("Settings", bound=BaseModel)
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A connected account of an outside service, its credentials readable."""
+
+    integration: str
+    account: str
+    settings: Mapping[str, Any]
+    credentials: Mapping[str, Any] = field(repr=False)
+
+
+class InputRequired(Exception):  # noqa: N818  # no error: the call pauses here and runs again with the answer
+    """Raised by a client's channel whose protocol era has no way back: the question travels in the result."""
+
+    def __init__(self, result: mcp.InputRequiredResult) -> None:
+        super().__init__("the call waits for its client")
+        self.result = result
+
+
+class Client(Protocol):
+    """The other end of the call, as far as it can be reached; each wire form has its own."""
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether the client can put a question to its user."""
+
+    async def ask(self, key: str, message: str, schema: Schema) -> Mapping[str, Any] | None:
+        """Put a question to the user; None where they declined. May leave the call, to be run again with the answer."""
+
+    async def progress(self, done: float, total: float | None, message: str | None) -> None:
+        """Tell how far the work is, where the client wants to know."""
+
+
+class Host(Protocol):
+    """What the server hands to contexts: the parts behind `connection` and `settings`, and those `mercato.admin` shows."""
+
+    async def connection(self, db: TenantDatabase, integration: str, account: str | None) -> Connected:
+        """Return a connected account with readable credentials. Raises `NotConnected`."""
+
+    def settings(self, model: type[Settings], stored: Mapping[str, Mapping[str, Any]]) -> Settings:
+        """Return the deployment's or the tenant's settings of this model. Raises `LookupError` for an unknown model."""
+
+
+@dataclass(slots=True)
+class Conversation:
+    """The questions of one call: numbered, so that a call that runs again finds its answers, and off the clock."""
+
+    client: Client
+    scope: CancelScope | None = None
+    asked: int = 0
+
+    async def ask(self, message: str, model: type[Answer], key: str | None = None) -> Answer:
+        """Put one question. Raises `Declined`, or what the client's channel raises."""
+        self.asked += 1
+        adapter = TypeAdapter(model)
+        reply = await self._off_the_clock(key or f"ask-{self.asked}", message, input_schema(adapter))
+        if reply is None:
+            raise Declined("The person was asked and declined; nothing was changed.")
+        try:
+            return adapter.validate_python(dict(reply))
+        except ValidationError:
+            raise Declined("The person's answer does not fit the question; nothing was changed.") from None
+
+    async def _off_the_clock(self, key: str, message: str, schema: Schema) -> Mapping[str, Any] | None:
+        began = current_time()
+        try:
+            return await self.client.ask(key, message, schema)
+        finally:
+            if self.scope is not None:
+                self.scope.deadline += current_time() - began
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What code that acts inside one tenant may hold."""
+
+    tenant: Tenant
+    db: TenantDatabase
+    http: httpx.AsyncClient
+    log: BoundLogger
+    _host: Host = field(repr=False)
+    _stored_settings: Mapping[str, Mapping[str, Any]] = field(repr=False)
+
+    async def connection(self, name: str, account: str | None = None) -> Connected:
+        """Return the tenant's account at an outside service. Raises `NotConnected`, whose text says what to do."""
+        return await self._host.connection(self.db, name, account)
+
+    def settings(self, model: type[Settings]) -> Settings:
+        """Return a plugin's settings: its deployment model from the environment, or its tenant model."""
+        return self._host.settings(model, self._stored_settings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolContext(Context):
+    """What a tool holds while it runs."""
+
+    user: Principal
+    _conversation: Conversation = field(repr=False)
+
+    async def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Report how far the work is. Costs nothing where the client does not listen."""
+        await self._conversation.client.progress(done, total, message)
+
+    async def ask(self, message: str, model: type[Answer], *, key: str | None = None) -> Answer:
+        """Ask the person at the other end and return their answer as a `model` of plain fields.
+
+        Comes before the first use of `db`, else `RuntimeError`: in the modern protocol era the function runs again
+        from its top once the answer is there. `key` names the question on the wire. The wait does not count towards `timeout_s`. Raises `Declined`, or
+        `ConfirmationNeeded` where the client cannot ask anybody.
+        """
+        if self.db.touched:
+            raise RuntimeError("`ask` must come before the first use of `db`: the function may run again from its top")
+        return await self._conversation.ask(message, model, key)
