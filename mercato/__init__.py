@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mercato.tenancy.rows import TenantOwned, identity, reference, timestamp, utc_now
     from mercato.tenancy.tenants import Tenant
     from mercato.tools.context import Context, ToolContext
+    from mercato.tools.cursor import decode_cursor, encode_cursor
     from mercato.tools.errors import Declined, NotConnected, ToolError
     from mercato.tools.params import Cursor, Detail, Limit, Query
     from mercato.tools.tool import Reply, Tool
@@ -47,6 +48,8 @@ __all__ = [
     "Tool",
     "ToolContext",
     "ToolError",
+    "decode_cursor",
+    "encode_cursor",
     "hookimpl",
     "identity",
     "protect_tenant_rows",
@@ -67,6 +70,7 @@ _HOMES = {
     "mercato.tenancy.rows": ("TenantOwned", "identity", "reference", "timestamp", "utc_now"),
     "mercato.tenancy.tenants": ("Tenant",),
     "mercato.tools.context": ("Context", "ToolContext"),
+    "mercato.tools.cursor": ("decode_cursor", "encode_cursor"),
     "mercato.tools.errors": ("Declined", "NotConnected", "ToolError"),
     "mercato.tools.params": ("Cursor", "Detail", "Limit", "Query"),
     "mercato.tools.tool": ("Reply", "Tool"),

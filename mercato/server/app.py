@@ -16,6 +16,7 @@ from mercato.server.auth.middleware import Authentication
 from mercato.server.health import probe
 from mercato.server.mcp.callers import HttpCallers
 from mercato.server.mcp.endpoint import Endpoint
+from mercato.server.mcp.handlers import Handlers
 from mercato.server.middleware import BodyLimit, HostCheck, RequestLog
 from mercato.server.runtime import Addresses, Runtime, open_runtime
 from mercato.server.settings import Settings
@@ -26,9 +27,12 @@ def create_app(settings: Settings, addresses: Addresses) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with open_runtime(settings, addresses) as runtime, serving(runtime) as endpoint:
-            app.state.runtime, app.state.endpoint = runtime, endpoint
-            yield
+        async with open_runtime(settings, addresses) as runtime:
+            handlers = runtime.handlers(HttpCallers())
+            async with serving(runtime, handlers) as endpoint:
+                app.state.runtime, app.state.endpoint = runtime, endpoint
+                app.state.close_streams = handlers.close_streams
+                yield
 
     return Starlette(
         routes=[
@@ -51,17 +55,11 @@ def create_app(settings: Settings, addresses: Addresses) -> Starlette:
 
 
 @asynccontextmanager
-async def serving(runtime: Runtime) -> AsyncIterator[Authentication]:
+async def serving(runtime: Runtime, handlers: Handlers) -> AsyncIterator[Authentication]:
     """Run the MCP endpoint of a runtime, behind authentication."""
-    handlers = runtime.handlers(HttpCallers())
-    endpoint = Endpoint(
-        runtime.server(handlers), runtime.catalog, max_body_bytes=runtime.settings.max_body_bytes
-    )
+    endpoint = Endpoint(runtime.server(handlers), runtime.catalog, max_body_bytes=runtime.settings.max_body_bytes)
     async with endpoint.run():
-        try:
-            yield Authentication(endpoint, runtime.directory)
-        finally:
-            handlers.close_streams()
+        yield Authentication(endpoint, runtime.directory)
 
 
 class _FromState:

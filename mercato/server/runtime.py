@@ -22,6 +22,7 @@ from mercato.server.contexts import ContextFactory
 from mercato.server.mcp.callers import Callers
 from mercato.server.mcp.handlers import Handlers
 from mercato.server.mcp.server import build_server
+from mercato.server.reachable import check_database, check_redis
 from mercato.server.settings import Settings
 from mercato.tenancy.database import Database
 from mercato.tenancy.secrets import KeyRing
@@ -75,6 +76,8 @@ async def open_runtime(
     A plugin that fails at any stage is left out with its reason; whatever else fails raises. For tests: `found`
     replaces the discovered plugins, `strict` raises for the first plugin that fails, `transport` is the outside world.
     """
+    await check_database(addresses.database_url)
+    await check_redis(addresses.redis_url)
     plugins = load_plugins(settings, found=found, strict=strict)
     await migrate(plugins, addresses.database_url)
     async with AsyncExitStack() as stack:

@@ -127,6 +127,7 @@ def _engine(url: str, role: str, pool_size: int) -> AsyncEngine:
         make_url(url).set(drivername="postgresql+asyncpg"),
         pool_size=pool_size,
         max_overflow=pool_size,
+        hide_parameters=True,  # an error's text goes to the log, and parameters hold what people wrote
         connect_args={"server_settings": {"role": role, "application_name": "mercato", "jit": "off"}},
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)

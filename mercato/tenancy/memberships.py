@@ -6,12 +6,13 @@ from datetime import datetime
 from enum import StrEnum
 
 import sqlalchemy as sa
-from sqlmodel import select
+from sqlmodel import col, select
 
 from mercato.tenancy.accounts import User, clean_email
 from mercato.tenancy.database import Database
-from mercato.tenancy.errors import InvalidValue
+from mercato.tenancy.errors import InvalidValue, NotFound
 from mercato.tenancy.rows import CORE_SCHEMA, TenantOwned, identity, reference, timestamp
+from mercato.tenancy.tenants import Tenant
 
 
 class Role(StrEnum):
@@ -79,3 +80,30 @@ async def add_member(database: Database, tenant_id: int, email: str, name: str, 
         membership.role, membership.removed_at = role, None
         await db.session.flush()
         return membership
+
+
+async def find_member(database: Database, tenant: Tenant, email: str) -> Membership:
+    """Return the membership of a person. Raises `NotFound`."""
+    async with database.tenant(tenant.id) as db:
+        member = (
+            await db.session.exec(
+                select(Membership)
+                .join(User, col(User.id) == Membership.user_id)
+                .where(User.email == clean_email(email), col(Membership.removed_at).is_(None))
+            )
+        ).first()
+    if member is None:
+        raise NotFound(f"{email} is no member of {tenant.slug}.")
+    return member
+
+
+async def list_members(database: Database, tenant_id: int) -> list[dict[str, object]]:
+    """Return the people of a tenant: id, email, name, role."""
+    async with database.tenant(tenant_id, read_only=True) as db:
+        rows = await db.rows(
+            select(User.id, User.email, User.name, Membership.role)
+            .join(Membership, col(Membership.user_id) == User.id)
+            .where(col(Membership.removed_at).is_(None))
+            .order_by(col(User.id))
+        )
+    return [dict(row._mapping) for row in rows]

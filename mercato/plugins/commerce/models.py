@@ -51,13 +51,19 @@ def _one_of(column: str, values: tuple[str, ...]) -> sa.CheckConstraint:
 
 
 class Customer(TenantOwned, table=True):
-    """A customer. `orders_count` and `total_spent_minor` are kept by the orders' writers, in `currency`."""
+    """A customer.
+
+    `orders_count` is the number of their orders that are not cancelled, `total_spent_minor` what those in the
+    customer's `currency` came to, less what was refunded, paid or not. Whatever writes orders keeps both right.
+    """
 
     __tablename__ = "customers"
     __table_args__ = (
         sa.UniqueConstraint("tenant_id", "id"),
         sa.UniqueConstraint("tenant_id", "external_id"),
         sa.Index("ix_customers_tenant_id_email", "tenant_id", sa.text("lower(email)")),
+        sa.Index(None, "tenant_id", "created_at", "id"),
+        sa.Index(None, "tenant_id", "total_spent_minor", "id"),
         {"schema": "commerce"},
     )
 
@@ -87,6 +93,7 @@ class Product(TenantOwned, table=True):
         sa.UniqueConstraint("tenant_id", "external_id"),
         sa.UniqueConstraint("tenant_id", "handle"),
         _one_of("status", PRODUCT_STATUSES),
+        sa.Index(None, "tenant_id", "created_at", "id"),
         {"schema": "commerce"},
     )
 
@@ -186,7 +193,7 @@ class Order(TenantOwned, table=True):
         _one_of("fulfillment_status", FULFILLMENT_STATUSES),
         _one_of("financial_status", FINANCIAL_STATUSES),
         sa.Index(None, "tenant_id", "placed_at", "id"),
-        sa.Index(None, "tenant_id", "customer_id"),
+        sa.Index(None, "tenant_id", "customer_id", "placed_at", "id"),
         sa.Index("ix_orders_tenant_id_email", "tenant_id", sa.text("lower(email)")),
         {"schema": "commerce"},
     )

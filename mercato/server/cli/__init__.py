@@ -1,1 +1,31 @@
+"""The command `mercato`. Every command is a thin shell over functions that are tested without it."""
 
+from __future__ import annotations
+
+import typer
+
+from mercato.server.cli import category, doctor, importing, key, migrate, plugin, serve, stdio, tenant, tool, user
+
+app = typer.Typer(
+    name="mercato",
+    help="mercato: an MCP server for commerce. Assistants act for one tenant at a time, through plugins.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("serve")(serve.serve)
+app.command("stdio")(stdio.stdio)
+app.command("migrate")(migrate.migrate)
+app.command("doctor")(doctor.doctor)
+app.command("import", context_settings=importing.CONTEXT)(importing.import_)
+app.add_typer(tenant.app, name="tenant")
+app.add_typer(user.app, name="user")
+app.add_typer(key.app, name="key")
+app.add_typer(category.app, name="category")
+app.add_typer(tool.app, name="tool")
+app.add_typer(plugin.app, name="plugin")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

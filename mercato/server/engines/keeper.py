@@ -23,8 +23,8 @@ from mercato.server.engines.valkey import Valkey
 
 KINDS: tuple[type[Engine], ...] = (Valkey, Postgres)  # the one that is up at once first
 POLL_S = 0.1  # how soon we see that the last user has gone
-STABLE_S = 10.0  # an engine that served this long before it died had not failed to start
-QUICK_STARTS = 3  # then users are told, and it is tried at longer and longer intervals
+STARTS_APART_S = 0.2  # an engine that dies is started again at once, but not in a busy loop
+QUICK_STARTS = 3  # without ever serving; then users are told, and it is tried at longer and longer intervals
 RETRY_S_MAX = 5.0
 STOP_S = 30.0
 TERM_GRACE_S = 10.0
@@ -40,7 +40,6 @@ class Tended:
         self.error = ""
         self.failures = 0
         self.retry_at_s = 0.0
-        self.ready_at_s = 0.0
         self.log_start = 0
 
     def tend(self) -> None:
@@ -52,7 +51,7 @@ class Tended:
         elif self.process.poll() is not None:
             self._lost(now_s, self.process.returncode)
         elif self.state != "ready" and self.engine.is_ready(self.process.pid):
-            self.state, self.error, self.ready_at_s = "ready", "", now_s
+            self.state, self.error, self.failures = "ready", "", 0
             say(f"{self.engine.title} serves, process {self.process.pid}")
 
     def _start(self, now_s: float) -> None:
@@ -88,12 +87,11 @@ class Tended:
         say(why)
 
     def _lost(self, now_s: float, code: int) -> None:
-        stable = self.state == "ready" and now_s - self.ready_at_s > STABLE_S
+        self.failures += self.state != "ready"
         self.process, self.state = None, "starting"
-        self.failures = 1 if stable else self.failures + 1
-        self.retry_at_s = now_s + (min(RETRY_S_MAX, 0.05 * 2**self.failures) if self.failures > 1 else 0)
+        self.retry_at_s += min(RETRY_S_MAX, STARTS_APART_S * 2**self.failures)
         why = last_words(self.engine.log, self.log_start)
-        say(f"{self.engine.title} ended with {code} ({why}), time {self.failures}")
+        say(f"{self.engine.title} ended with {code}: {why}")
         if self.failures >= QUICK_STARTS:
             self.state, self.error = "failed", f"{self.engine.title} does not stay up: {why} (see {self.engine.log})"
 

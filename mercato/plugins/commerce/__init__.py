@@ -1,0 +1,27 @@
+"""Commerce: the orders, customers, products and stock of a tenant, and the tools that read and change them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mercato import Category, PluginSettings, hookimpl
+from mercato.plugins.commerce.category import commerce
+from mercato.plugins.commerce.settings import CommerceSettings
+
+
+@hookimpl
+def register_categories() -> list[Category]:
+    """Return the category `commerce`."""
+    return [commerce]
+
+
+@hookimpl
+def register_migrations() -> Path:
+    """Return the versions of the schema `commerce`."""
+    return Path(__file__).parent / "migrations"
+
+
+@hookimpl
+def register_settings() -> PluginSettings:
+    """Return what a tenant may set."""
+    return PluginSettings(tenant=CommerceSettings)

@@ -1,0 +1,225 @@
+"""Orders with their lines, many at a time: found by their id in the shop, else by number.
+
+A customer is linked by its id in the shop, else by e-mail address, and made where nobody has the address. A line is
+linked to the variant with its SKU where one variant only has it. The customers' counters are counted anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from mercato.plugins.commerce.bulk.staging import Json, Rejection, fetch, run, stage
+
+
+class StagedOrder(NamedTuple):
+    """An order. `line` is where it was read; `email` is in lower case."""
+
+    line: int
+    external_id: str | None
+    number: str
+    customer_external_id: str | None
+    email: str | None
+    first_name: str | None
+    last_name: str | None
+    phone: str | None
+    accepts_marketing: bool
+    status: str
+    fulfillment_status: str
+    financial_status: str
+    currency: str
+    subtotal_minor: int
+    discount_minor: int
+    shipping_minor: int
+    tax_minor: int
+    total_minor: int
+    refunded_minor: int
+    discount_codes: list[str]
+    shipping_address: Json | None
+    billing_address: Json | None
+    tags: list[str]
+    customer_note: str | None
+    cancel_reason: str | None
+    placed_at: datetime
+    fulfilled_at: datetime | None
+    cancelled_at: datetime | None
+
+
+class StagedLine(NamedTuple):
+    """A line of the order that was read at `order_line`."""
+
+    order_line: int
+    position: int
+    sku: str | None
+    title: str
+    quantity: int
+    price_minor: int
+    discount_minor: int
+    fulfillment_status: str
+
+
+class PutOrders(NamedTuple):
+    """What became of orders and their lines; customers are those that were made for them."""
+
+    orders_new: int
+    orders_updated: int
+    orders_unchanged: int
+    lines_new: int
+    lines_updated: int
+    lines_removed: int
+    customers_new: int
+    rejected: list[Rejection]
+
+
+_FOR_THE_CUSTOMER = {"line", "customer_external_id", "first_name", "last_name", "phone", "accepts_marketing"}
+_INSERTED = [name for name in StagedOrder._fields if name not in _FOR_THE_CUSTOMER]
+_UPDATED = [name for name in _INSERTED if name != "cancel_reason"]  # what our people wrote, and few files know
+
+# An order that has the number but another id in the shop is another order, and keeps its number.
+_MATCH = """
+create temporary table matched_orders on commit drop as
+select s.line, s.number, s.email, s.customer_external_id,
+       coalesce(by_id.id, by_number.id) as found_id,
+       coalesce(by_id.id, by_number.id) as order_id,
+       coalesce(by_id.customer_id, by_number.customer_id) as old_customer_id,
+       null::bigint as customer_id,
+       by_number.id <> coalesce(by_id.id, -1)
+           and (by_id.id is not null or by_number.external_id <> s.external_id) as is_taken
+from staged_orders s
+left join commerce.orders by_id on by_id.external_id = s.external_id
+left join commerce.orders by_number on by_number.number = s.number
+"""
+_TAKEN = "delete from matched_orders where is_taken returning line, number"
+_LINK_BY_ID = """
+update matched_orders m set customer_id = c.id
+from commerce.customers c where c.external_id = m.customer_external_id
+"""
+_LINK_BY_EMAIL = """
+update matched_orders m set customer_id = c.id
+from (
+    select lower(email) as email, min(id) as id from commerce.customers
+    where lower(email) in (select email from matched_orders) group by 1
+) c
+where c.email = m.email and m.customer_id is null
+"""
+_MAKE_CUSTOMERS = """
+with made as (
+    insert into commerce.customers (email, first_name, last_name, phone, accepts_marketing, currency, created_at)
+    select distinct on (s.email)
+           s.email, s.first_name, s.last_name, s.phone, s.accepts_marketing, :currency, s.placed_at
+    from staged_orders s join matched_orders m using (line)
+    where m.customer_id is null and s.email is not null
+    order by s.email, s.placed_at, s.line
+    returning id, email
+), linked as (
+    update matched_orders m set customer_id = made.id from made where made.email = m.email and m.customer_id is null
+)
+select count(*) from made
+"""
+_UPDATE = f"""
+update commerce.orders o
+set {", ".join(f"{name} = s.{name}" for name in _UPDATED)},
+    customer_id = coalesce(m.customer_id, o.customer_id), updated_at = now()
+from staged_orders s join matched_orders m using (line)
+where o.id = m.found_id
+  and ({", ".join(f"o.{name}" for name in _UPDATED)}, o.customer_id)
+      is distinct from ({", ".join(f"s.{name}" for name in _UPDATED)}, coalesce(m.customer_id, o.customer_id))
+"""
+_INSERT = f"""
+with made as (
+    insert into commerce.orders ({", ".join(_INSERTED)}, customer_id)
+    select {", ".join(f"s.{name}" for name in _INSERTED)}, m.customer_id
+    from staged_orders s join matched_orders m using (line)
+    where m.found_id is null
+    order by s.placed_at
+    returning id, number
+)
+update matched_orders m set order_id = made.id from made where made.number = m.number
+"""
+_REMOVE_LINES = """
+delete from commerce.order_lines l
+using (
+    select m.order_id, coalesce(max(s.position), 0) as last
+    from matched_orders m left join staged_lines s on s.order_line = m.line
+    where m.found_id is not null group by 1
+) kept
+where l.order_id = kept.order_id and l.position > kept.last
+"""
+_PUT_LINES = """
+with single as (
+    select sku, min(id) as id, min(product_id) as product_id from commerce.variants
+    where sku in (select sku from staged_lines) group by 1 having count(*) = 1
+), put as (
+    insert into commerce.order_lines as l
+        (order_id, position, variant_id, product_id, sku, title, quantity, price_minor, discount_minor,
+         fulfillment_status)
+    select m.order_id, s.position, single.id, single.product_id, s.sku, s.title, s.quantity, s.price_minor,
+           s.discount_minor, s.fulfillment_status
+    from staged_lines s
+    join matched_orders m on m.line = s.order_line
+    left join single on single.sku = s.sku
+    order by m.order_id, s.position
+    on conflict (tenant_id, order_id, position) do update set
+        variant_id = excluded.variant_id, product_id = excluded.product_id, sku = excluded.sku,
+        title = excluded.title, quantity = excluded.quantity, price_minor = excluded.price_minor,
+        discount_minor = excluded.discount_minor, fulfillment_status = excluded.fulfillment_status
+    where (l.variant_id, l.product_id, l.sku, l.title, l.quantity, l.price_minor, l.discount_minor,
+           l.fulfillment_status)
+        is distinct from (excluded.variant_id, excluded.product_id, excluded.sku, excluded.title, excluded.quantity,
+            excluded.price_minor, excluded.discount_minor, excluded.fulfillment_status)
+    returning (xmax = 0) as is_new
+)
+select count(*) filter (where is_new), count(*) filter (where not is_new) from put
+"""
+# Nobody is a customer for a shorter time than their first order is old.
+_COUNT = """
+update commerce.customers c
+set orders_count = n.orders_count, total_spent_minor = n.total_spent_minor,
+    created_at = least(c.created_at, n.first_placed_at), updated_at = now()
+from (
+    select c.id,
+           count(o.id) filter (where o.cancelled_at is null and o.currency = c.currency) as orders_count,
+           coalesce(sum(o.total_minor - o.refunded_minor)
+               filter (where o.cancelled_at is null and o.currency = c.currency), 0) as total_spent_minor,
+           min(o.placed_at) as first_placed_at
+    from (select customer_id as id from matched_orders union select old_customer_id from matched_orders) touched
+    join commerce.customers c on c.id = touched.id
+    left join commerce.orders o on o.customer_id = c.id
+    group by c.id
+) n
+where n.id = c.id
+  and (c.orders_count, c.total_spent_minor, c.created_at)
+      is distinct from (n.orders_count, n.total_spent_minor, least(c.created_at, n.first_placed_at))
+"""
+
+
+async def put_orders(
+    session: AsyncSession, orders: Sequence[StagedOrder], lines: Sequence[StagedLine], *, currency: str
+) -> PutOrders:
+    """Insert and update orders with their lines, once in a transaction. `currency` is for customers that are made."""
+    await stage(session, "staged_orders", StagedOrder, orders)
+    await stage(session, "staged_lines", StagedLine, lines)
+    await run(session, _MATCH)
+    rejected = [
+        Rejection(line, f"the number {number} belongs to another order already")
+        for line, number in await fetch(session, _TAKEN)
+    ]
+    customers_new = await _link_customers(session, currency)
+    updated = await run(session, _UPDATE)
+    new = await run(session, _INSERT)
+    removed = await run(session, _REMOVE_LINES)
+    ((lines_new, lines_updated),) = await fetch(session, _PUT_LINES)
+    if new or updated:
+        await run(session, _COUNT)
+    unchanged = len(orders) - len(rejected) - new - updated
+    return PutOrders(new, updated, unchanged, lines_new, lines_updated, removed, customers_new, rejected)
+
+
+async def _link_customers(session: AsyncSession, currency: str) -> int:
+    await run(session, _LINK_BY_ID)
+    await run(session, _LINK_BY_EMAIL)
+    ((made,),) = await fetch(session, _MAKE_CUSTOMERS, currency=currency)
+    return int(made)

@@ -1,0 +1,113 @@
+"""`mercato import`: bring a tenant's data from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mercato.server.cli.session import AsJson, DataDir, read_settings, with_runtime
+from mercato.server.cli.terminal import say, say_json, stop
+
+if TYPE_CHECKING:
+    from mercato.plugins.importers import Importer, ImportReport, Progress
+    from mercato.server.runtime import Runtime
+
+CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def import_(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="The importer; without it, those there are are listed.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="The tenant's slug.")] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import data: `mercato import shopify-csv --tenant acme --orders orders_export.csv`.
+
+    Each importer has options of its own for its files. Running it again, also after an interruption, is safe.
+    """
+    settings = read_settings(data_dir)
+
+    async def work(runtime: Runtime) -> ImportReport | None:
+        from mercato.server.importing import run_importer
+        from mercato.tenancy.tenants import find_tenant
+
+        importers = {importer.name: importer for plugin in runtime.catalog.plugins for importer in plugin.importers}
+        if name is None:
+            _list(importers, as_json)
+            return None
+        if name not in importers:
+            stop(f"there is no importer {name!r}. There are: {', '.join(importers)}.", 2)
+        files = _files(importers[name], context.args)
+        if tenant is None:
+            stop("say for which tenant: --tenant SLUG.", 2)
+        found = await find_tenant(runtime.database, tenant)
+        with _progress(as_json) as progress:
+            return await run_importer(runtime.database, found, importers[name], files, progress)
+
+    report = with_runtime(settings, work)
+    if report is not None:
+        _say_report(report, as_json)
+
+
+def _list(importers: dict[str, Importer], as_json: bool) -> None:
+    if as_json:
+        say_json([{"name": one.name, "files": dict(one.files)} for one in importers.values()])
+        return
+    for one in importers.values():
+        say(f"{one.name}: {one.description}")
+        for option, what in one.files.items():
+            say(f"    --{option} FILE   {what}")
+
+
+def _files(importer: Importer, arguments: list[str]) -> dict[str, Path]:
+    """Return the files given. Ends the command where an option is unknown or a file is not there."""
+    files: dict[str, Path] = {}
+    rest = [part for argument in arguments for part in argument.split("=", 1)]
+    for option, value in zip(rest[::2], [*rest[1::2], ""], strict=False):
+        key = option.removeprefix("--")
+        if key not in importer.files or not value:
+            known = ", ".join(f"--{known} FILE" for known in importer.files) or "none"
+            stop(f"{option!r} is no option of {importer.name}. Its files: {known}.", 2)
+        files[key] = Path(value)
+        if not files[key].is_file():
+            stop(f"there is no file {value}.", 2)
+    if importer.files and not files:
+        stop(f"name at least one file: {', '.join(f'--{option} FILE' for option in importer.files)}.", 2)
+    return files
+
+
+def _progress(as_json: bool) -> Any:
+    from contextlib import contextmanager
+
+    @contextmanager
+    def shown() -> Any:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), disable=as_json) as bars:
+            tasks: dict[str, Any] = {}
+
+            def tell(what: str, done: int, total: int | None) -> None:
+                if what not in tasks:
+                    tasks[what] = bars.add_task(what, total=total)
+                bars.update(tasks[what], completed=done, total=total)
+
+            yield tell
+
+    return shown()
+
+
+def _say_report(report: ImportReport, as_json: bool) -> None:
+    if as_json:
+        files = [str(path) for path in report.reject_files]
+        say_json({"counts": dict(report.counts), "rejected": report.rejected, "reject_files": files})
+        return
+    say("Imported: " + (", ".join(f"{count:,} {what}" for what, count in report.counts.items()) or "nothing new"))
+    if report.rejected:
+        say(f"Rejected: {report.rejected:,} rows, listed with line and reason in:")
+        for path in report.reject_files:
+            say(f"  {path}")

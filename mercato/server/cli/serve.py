@@ -1,0 +1,107 @@
+"""`mercato serve`: the server, with its engines and, for a first look, a demonstration tenant."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mercato.server.cli.session import SET_UP, AsJson, DataDir, addresses_of, read_settings, started_engines
+from mercato.server.cli.terminal import say, say_json, stop, tell
+
+if TYPE_CHECKING:
+    from mercato.server.cli.demo import Demo
+    from mercato.server.runtime import Addresses
+    from mercato.server.settings import Settings
+
+
+def serve(
+    demo: Annotated[bool, typer.Option("--demo", help="Make a tenant `demo` with a realistic store.")] = False,
+    host: Annotated[str | None, typer.Option(help="The address to listen on (127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(help="The port to listen on (8765); 0 picks a free one.")] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Serve MCP over HTTP, until Ctrl-C."""
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = read_settings(data_dir, **given)
+    listening = _listen(settings)
+    with started_engines(settings) as engines:
+        # The engines start in a process of their own while these imports go on.
+        import uvloop
+
+        from mercato.server import app as _app  # noqa: F401  # loaded now, so that it overlaps with the engines
+        from mercato.server.logs import configure_logs
+        from mercato.server.settings import SettingsError
+
+        configure_logs(settings.log_level)
+        try:
+            uvloop.run(_serve(settings, addresses_of(engines), listening, demo=demo, as_json=as_json))
+        except SettingsError as error:
+            stop(str(error), SET_UP)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+        listening.listen(2048)
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        stop(f"cannot listen on {where} ({error.strerror or error}): choose another with --port, or --port 0.", SET_UP)
+    return listening
+
+
+async def _serve(
+    settings: Settings, addresses: Addresses, listening: socket.socket, *, demo: bool, as_json: bool
+) -> None:
+    from mercato.server.app import create_app
+    from mercato.server.cli.demo import ensure_demo
+    from mercato.server.http import HttpServer
+
+    app = create_app(settings, addresses)
+    server = HttpServer(app, max_wait_s=10)
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    await server.until_started(serving)
+    if server.started:
+        shown = await ensure_demo(app.state.runtime, settings.data_dir, tell) if demo else None
+        port = listening.getsockname()[1]
+        url = f"{settings.public_url or f'http://{_shown_host(settings.host)}:{port}'}/mcp"
+        _announce(url, shown, as_json)
+    await serving
+
+
+def _shown_host(host: str) -> str:
+    if host in {"0.0.0.0", "::"}:  # noqa: S104  # compared with, not listened on
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _announce(url: str, demo: Demo | None, as_json: bool) -> None:
+    if as_json:
+        known = {"api_key": demo.api_key, "tenant": demo.tenant} if demo else {}
+        say_json({"url": url, **known, "pid": os.getpid()})
+        return
+    say(f"mercato serves MCP on {url}   (Ctrl-C ends it)")
+    key = demo.api_key if demo else "mck_…"
+    if demo:
+        say(f"Tenant {demo.tenant}, API key {key}")
+    else:
+        say("Make a tenant:  mercato tenant create acme --name Acme --owner you@example.com")
+        say("and a key:      mercato key create --tenant acme --name laptop")
+    say()
+    say("Claude Code:    claude mcp add --transport http mercato " + f'{url} --header "Authorization: Bearer {key}"')
+    say(
+        "MCP Inspector:  npx @modelcontextprotocol/inspector --cli "
+        f'{url} --transport http --method tools/list --header "Authorization: Bearer {key}"'
+    )
+    say("Other clients:")
+    say(
+        f'  {{"mcpServers": {{"mercato": {{"type": "http", "url": "{url}", '
+        f'"headers": {{"Authorization": "Bearer {key}"}}}}}}}}'
+    )

@@ -1,0 +1,64 @@
+"""`mercato user`: the people of a tenant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mercato.server.cli.session import AsJson, DataDir, TenantSlug, read_settings, with_runtime
+from mercato.server.cli.terminal import say_either, say_json, say_table
+
+if TYPE_CHECKING:
+    from mercato.server.runtime import Runtime
+
+app = typer.Typer(help="Add and list the people of a tenant.", no_args_is_help=True)
+
+
+@app.command("add")
+def add(
+    email: Annotated[str, typer.Argument(help="Their e-mail address.")],
+    tenant: TenantSlug,
+    role: Annotated[str, typer.Option(help="owner, admin, manager, member or viewer.")] = "member",
+    name: Annotated[str, typer.Option(help="Their name.")] = "",
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make somebody a member, or give a member another role."""
+
+    async def work(runtime: Runtime) -> None:
+        from mercato.server.changes import Change
+        from mercato.tenancy import audit
+        from mercato.tenancy.memberships import add_member, check_role
+        from mercato.tenancy.onboarding import local_principal
+        from mercato.tenancy.tenants import find_tenant
+
+        found = await find_tenant(runtime.database, tenant)
+        checked = check_role(role)
+        await add_member(runtime.database, found.id, email, name or email.partition("@")[0], checked)
+        principal = await local_principal(runtime.database, found)
+        async with runtime.database.tenant(found.id) as db:
+            audit.record(db, principal, "user.add", {"email": email, "role": role}, {})
+        await runtime.changes.publish(Change("access", found.id))
+
+    with_runtime(read_settings(data_dir), work)
+    say_either(as_json, {"email": email, "role": role, "tenant": tenant}, f"{email} is {role} of {tenant}.")
+
+
+@app.command("list")
+def list_(tenant: TenantSlug, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """List the people of a tenant."""
+
+    async def work(runtime: Runtime) -> list[dict[str, object]]:
+        from mercato.tenancy.memberships import list_members
+        from mercato.tenancy.tenants import find_tenant
+
+        found = await find_tenant(runtime.database, tenant)
+        return await list_members(runtime.database, found.id)
+
+    members = with_runtime(read_settings(data_dir), work)
+    columns = ("id", "email", "name", "role")
+    if as_json:
+        say_json(members)
+    else:
+        say_table(f"People of {tenant}", columns, [[member[column] for column in columns] for member in members])

@@ -1,0 +1,59 @@
+"""The HTTP server: uvicorn, ended in our order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn that ends open streams gracefully before it waits for connections, and returns instead of re-raising.
+
+    uvicorn raises the signal again once it is done, which would end the process before its engines are left.
+    """
+
+    def __init__(self, app: Starlette, *, max_wait_s: int) -> None:
+        self._app = app
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="uvloop",
+                http="httptools",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                timeout_graceful_shutdown=max_wait_s,
+            )
+        )
+
+    async def until_started(self, serving: asyncio.Task[None]) -> None:
+        """Wait until it serves, or has failed to."""
+        while not self.started and not serving.done():
+            await asyncio.sleep(0.005)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Begin the shutdown at SIGTERM and at Ctrl-C; a second one hurries it."""
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGINT, signal.SIGTERM)
+        for number in signals:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End streams, wait for requests, then take the parts down."""
+        if (close_streams := getattr(self._app.state, "close_streams", None)) is not None:
+            close_streams()
+        await super().shutdown(sockets)

@@ -1,0 +1,56 @@
+"""Logs: structured, on stderr; JSON where nobody watches, colours where somebody does; secrets masked."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from mercato.tenancy.audit import masked
+
+_KEPT_AS_IT_IS = frozenset({"exc_info", "_record", "_from_structlog"})
+
+
+def configure_logs(level: str = "info") -> None:
+    """Send everything that is logged, ours and the libraries', through one chain to stderr."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _mask,
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_rendering()))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for noisy in ("mcp", "httpx", "httpx2", "alembic", "uvicorn.error"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+def _rendering() -> list[Any]:
+    drop = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    if sys.stderr.isatty():
+        return [drop, structlog.dev.ConsoleRenderer()]
+    return [drop, structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+
+
+def _mask(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        if name not in _KEPT_AS_IT_IS:
+            event[name] = masked({name: value})[name]
+    return event
