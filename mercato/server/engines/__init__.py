@@ -23,7 +23,7 @@ from mercato.server.engines.files import (
     is_held,
     is_shared,
     keeper_lock,
-    last_words,
+    last_line,
     open_log,
     process_lock,
     read_state,
@@ -168,7 +168,7 @@ class Engines:
     def _replace_keeper(self, keepers_left: int) -> None:
         if keepers_left < 0:
             log = self.data_dir / "engines.log"
-            raise EngineError(f"the engines' keeper does not stay: {last_words(log)} (see {log})")
+            raise EngineError(f"the engines' keeper does not stay: {last_line(log)} (see {log})")
         self._reap()
         with disk_trouble(self.data_dir):
             self._ensure_keeper()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mercato.server.engines import binaries
-from mercato.server.engines.files import EngineError, last_words, open_log
+from mercato.server.engines.files import EngineError, complaint, open_log
 from mercato.server.engines.home import Account, Home, check_owner
 
 ENGINE_ENV = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}  # no PG*, no LD_*, and none of the server's secrets
@@ -84,7 +84,7 @@ class Engine:
         process = self.spawn(command, lock, signal.SIGTERM, stdin=subprocess.PIPE)
         process.communicate(script.encode())
         if process.returncode:
-            raise EngineError(f"{self.title} cannot be set up in {self.home.data_dir}: {last_words(self.log, start)}")
+            raise EngineError(f"{self.title} cannot be set up in {self.home.data_dir}: {complaint(self.log, start)}")
 
     def spawn(
         self, command: list[str], lock: int, death: signal.Signals, stdin: int = subprocess.DEVNULL

@@ -130,12 +130,24 @@ def open_log(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab", buffering=0)
 
 
-def last_words(log: Path, start: int = 0) -> str:
-    """The line of a log that says why: the last one about an error, else the last one."""
+def last_line(log: Path) -> str:
+    """What was said last, for instance the end of a traceback."""
+    return next(reversed(_lines(log, 0)), f"nothing in {log}")
+
+
+def complaint(log: Path, start: int) -> str:
+    """The line since `start` that says why: the first grave one, because what follows it is its consequence."""
+    lines = _lines(log, start)
+    if any(sign in line for line in lines for sign in ("No space left on device", "Check free disk space")):
+        return "the disk is full"
+    grave = [line for line in lines if any(sign in line for sign in ("FATAL", "PANIC", "rror", "ould not", "an't "))]
+    noise = "the database system is"  # starting up, as clients are told that came too early
+    return next((line for line in grave if noise not in line), lines[-1] if lines else f"nothing in {log}")
+
+
+def _lines(log: Path, start: int) -> list[str]:
     try:
         text = log.read_bytes()[start:].decode(errors="replace")
     except OSError:
-        text = ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    grave = [line for line in lines if any(word in line for word in ("FATAL", "PANIC", "rror", "could not", "an't "))]
-    return (grave or lines or [f"nothing in {log}"])[-1]
+        return []
+    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -16,7 +16,7 @@ from typing import Any
 
 from mercato.server.engines.binaries import reachable_binary
 from mercato.server.engines.engine import Engine
-from mercato.server.engines.files import EngineError, last_words, process_lock, try_lock, users_lock, write_state
+from mercato.server.engines.files import EngineError, complaint, process_lock, try_lock, users_lock, write_state
 from mercato.server.engines.home import Home, drop_to, make_private_dir
 from mercato.server.engines.postgres import Postgres
 from mercato.server.engines.valkey import Valkey
@@ -49,13 +49,13 @@ class Tended:
             if now_s >= self.retry_at_s:
                 self._start(now_s)
         elif self.process.poll() is not None:
-            self._lost(now_s, self.process.returncode)
+            self._lost(self.process.returncode)
         elif self.state != "ready" and self.engine.is_ready(self.process.pid):
             self.state, self.error, self.failures = "ready", "", 0
             say(f"{self.engine.title} serves, process {self.process.pid}")
 
     def _start(self, now_s: float) -> None:
-        self.state = "starting"
+        self.state, self.retry_at_s = "starting", now_s
         lock = try_lock(process_lock(self.engine.home.data_dir, self.engine.name))
         if lock is None:  # a killed keeper's engine, or a killed engine's last processes, on their way out
             self.engine.ask_to_stop()
@@ -86,13 +86,13 @@ class Tended:
         self.retry_at_s = time.monotonic() + RETRY_S_MAX
         say(why)
 
-    def _lost(self, now_s: float, code: int) -> None:
+    def _lost(self, code: int) -> None:
         self.failures += self.state != "ready"
         self.process, self.state = None, "starting"
         self.retry_at_s += min(RETRY_S_MAX, STARTS_APART_S * 2**self.failures)
-        why = last_words(self.engine.log, self.log_start)
-        say(f"{self.engine.title} ended with {code}: {why}")
+        say(f"{self.engine.title} ended with {code}")
         if self.failures >= QUICK_STARTS:
+            why = complaint(self.engine.log, self.log_start)
             self.state, self.error = "failed", f"{self.engine.title} does not stay up: {why} (see {self.engine.log})"
 
     def ask_to_stop(self) -> None:
