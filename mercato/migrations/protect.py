@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from alembic.operations import Operations
+from typing import Any
 
 APP = "mercato_app"
 SYSTEM = "mercato_system"
 _OWN_ROWS = "tenant_id = (select nullif(current_setting('app.tenant_id', true), '')::bigint)"
 
 
-def protect_tenant_rows(
-    op: Operations, table: str, *, app: Sequence[str] = ("select", "insert", "update", "delete")
-) -> None:
-    """Force row-level security on `schema.table` and let each tenant at its own rows only.
+def protect_tenant_rows(op: Any, table: str, *, app: Sequence[str] = ("select", "insert", "update", "delete")) -> None:
+    """Force row-level security on `schema.table` and let each tenant at its own rows only. `op` is `alembic.op`.
 
     `app` lists what tools may do with them; leave out what must stay, such as deleting from a ledger. The owner of
     the table is bound too (FORCE), and `truncate` is granted to nobody, because policies do not cover it.

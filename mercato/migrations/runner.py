@@ -128,9 +128,7 @@ def alembic_config(connection: sa.Connection, schema: str, versions: Path, metad
 
 
 async def _recorded(connection: AsyncConnection, schema: str) -> str | None:
-    table = await connection.scalar(
-        sa.text("select to_regclass(:name)"), {"name": f'"{schema}".schema_fingerprint'}
-    )
+    table = await connection.scalar(sa.text("select to_regclass(:name)"), {"name": f'"{schema}".schema_fingerprint'})
     if table is None:
         return None
     recorded: str | None = await connection.scalar(sa.text(f'select digest from "{schema}".schema_fingerprint'))

@@ -21,7 +21,7 @@ class Unknown(LookupError):
     """There is no such thing, or it is not for this role: the caller cannot tell which."""
 
 
-class ScopeMissing(Exception):  # noqa: N818  # reads as what it says
+class ScopeMissing(Exception):  # reads as what it says
     """The credential lacks a scope that its owner may grant."""
 
     def __init__(self, scope: str) -> None:

@@ -23,7 +23,7 @@ Kind = Literal["catalog", "access", "resource"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something of one tenant changed: what it may see (`access`), or a resource, by its URI. Tenant 0 is all of them."""
+    """Something of one tenant changed: what it may see (`access`), or a resource, by its URI. Tenant 0 means all."""
 
     kind: Kind
     tenant_id: int
@@ -56,7 +56,7 @@ class ChangeBus:
         return unsubscribe
 
     async def publish(self, change: Change) -> None:
-        """Tell this process at once, and the others through Redis; without Redis they learn when their caches expire."""
+        """Tell this process at once, the others through Redis; without Redis they learn when their caches expire."""
         self._deliver(change)
         try:
             await self._redis.publish(CHANNEL, orjson.dumps(asdict(change)))

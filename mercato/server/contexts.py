@@ -81,9 +81,7 @@ class ContextFactory:
             raise NotConnected(
                 f"{which} is not connected.", next_step="An owner or admin connects it in the console; then call again."
             ) from None
-        return Connected(
-            integration, found.account, found.settings, read_credentials(found, self._ring)
-        )
+        return Connected(integration, found.account, found.settings, read_credentials(found, self._ring))
 
     def settings(self, model: type[Settings], stored: Mapping[str, Mapping[str, Any]]) -> Settings:
         """Return the settings of this model. Raises `LookupError` for one that no plugin registered."""

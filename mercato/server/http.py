@@ -20,6 +20,7 @@ class HttpServer(uvicorn.Server):
 
     def __init__(self, app: Starlette, *, max_wait_s: int) -> None:
         self._app = app
+        self._started = asyncio.Event()
         super().__init__(
             uvicorn.Config(
                 app,
@@ -36,8 +37,14 @@ class HttpServer(uvicorn.Server):
 
     async def until_started(self, serving: asyncio.Task[None]) -> None:
         """Wait until it serves, or has failed to."""
-        while not self.started and not serving.done():
-            await asyncio.sleep(0.005)
+        started = asyncio.create_task(self._started.wait())
+        await asyncio.wait({started, serving}, return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the parts and begin to accept."""
+        await super().startup(sockets)
+        self._started.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

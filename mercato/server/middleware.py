@@ -111,9 +111,7 @@ class HostCheck:
     Against DNS rebinding: a page that a browser was tricked into loading from our address has another Host.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, public_url: str | None, hosts: Iterable[str], origins: Iterable[str]
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, public_url: str | None, hosts: Iterable[str], origins: Iterable[str]) -> None:
         self._app = app
         self._hosts = {*LOOPBACK, *(host.lower() for host in hosts)}
         self._origins = {origin.lower().rstrip("/") for origin in origins}

@@ -47,7 +47,9 @@ class Settings(BaseSettings):
     )
     plugins_blocked: Names = Field(default=(), description="Plugins not to load, separated by commas.")
     database_pool: int = Field(default=10, ge=1, le=200, description="Database connections of one process.")
-    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="The least that is logged.")
+    log_level: str = Field(
+        default="info", pattern="^(debug|info|warning|error)$", description="The least that is logged."
+    )
 
     def __init__(self, **values: object) -> None:
         for name in ("allowed_hosts", "allowed_origins", "plugins_blocked"):

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
 from mercato.tenancy.connections import Connection
-from mercato.tenancy.database import Database, TenantDatabase
+from mercato.tenancy.database import Database, Statement, TenantDatabase
 from mercato.tenancy.grants import DisabledTool, Grant
 from mercato.tenancy.rows import CORE_SCHEMA, TenantOwned, identity
 from mercato.tenancy.tenants import Tenant, TenantRecord
@@ -61,7 +62,7 @@ async def load_access(database: Database, tenant_id: int) -> Access | None:
     )
 
 
-def _statement() -> sa.Select[Any]:
+def _statement() -> Statement:
     tenant = sa.inspect(TenantRecord).local_table
     return sa.select(
         tenant.c.id,
@@ -89,8 +90,8 @@ def _settings() -> sa.ScalarSelect[Any]:
 async def merge_settings(db: TenantDatabase, section: str, values: Mapping[str, Any]) -> None:
     """Store values over the section's present ones, key by key, by one statement that no other can tear."""
     table = sa.inspect(TenantSetting).local_table
-    insert = sa.dialects.postgresql.insert(table).values(section=section, values=dict(values))
+    insert = postgresql.insert(TenantSetting).values(section=section, values=dict(values))
     merged = table.c["values"].op("||")(insert.excluded["values"])
     await db.session.exec(
-        insert.on_conflict_do_update(index_elements=["tenant_id", "section"], set_={"values": merged})  # type: ignore[call-overload]
+        insert.on_conflict_do_update(index_elements=["tenant_id", "section"], set_={"values": merged})
     )

@@ -63,7 +63,7 @@ async def open_connection(
     return connection
 
 
-async def find_connection(db: TenantDatabase, integration: str, account: str | None = None) -> sa.Row[Any]:
+async def find_connection(db: TenantDatabase, integration: str, account: str | None = None) -> Any:
     """Return the row of a connection; of the oldest where no account is named. Raises `NotFound`."""
     statement = select(Connection).where(Connection.integration == integration)
     if account is not None:
@@ -74,7 +74,7 @@ async def find_connection(db: TenantDatabase, integration: str, account: str | N
     return rows[0]
 
 
-def read_credentials(connection: sa.Row[Any], ring: KeyRing) -> dict[str, Any]:
+def read_credentials(connection: Any, ring: KeyRing) -> dict[str, Any]:
     """Return the credentials of a connection's row. Raises `InvalidValue` where the key for them is gone."""
     credentials: dict[str, Any] = orjson.loads(ring.open(connection.sealed, _place(connection)))
     return credentials

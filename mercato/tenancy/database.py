@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Unpack
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
@@ -25,6 +25,9 @@ from mercato.tenancy.rows import TenantOwned
 APP_ROLE = "mercato_app"
 SYSTEM_ROLE = "mercato_system"
 OLDEST_POSTGRES = 17
+
+Statement = sa.Select[Unpack[tuple[Any, ...]]]
+"""A SELECT of any columns."""
 
 _SET_TENANT = sa.text("select set_config('app.tenant_id', :tenant_id, true)")
 _TENANT_COLUMN = sa.column("tenant_id", sa.BigInteger())
@@ -84,7 +87,7 @@ class TenantDatabase:
         self._session: AsyncSession | None = None
         self.touched = False
 
-    async def rows(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+    async def rows(self, statement: Statement) -> Sequence[Any]:
         """Run one SELECT and return its rows.
 
         It reads in a read-only transaction of its own, or, once `session` has been used, in that one, so that a tool
@@ -103,7 +106,9 @@ class TenantDatabase:
     def session(self) -> AsyncSession:
         """The session that writes. Raises `RuntimeError` in a tool that was declared `read_only`."""
         if self._read_only:
-            raise RuntimeError("a read-only tool asked for `db.session`: declare it `read_only=False`, or use `db.rows`")
+            raise RuntimeError(
+                "a read-only tool asked for `db.session`: declare it `read_only=False`, or use `db.rows`"
+            )
         self.touched = True
         if self._session is None:
             self._session = _TenantAsyncSession(
@@ -144,7 +149,7 @@ async def _bind(connection: AsyncConnection, tenant_id: int) -> None:
     await connection.execute(_SET_TENANT, {"tenant_id": str(tenant_id)})
 
 
-def _guard(statement: sa.Select[Any], tenant_id: int) -> sa.Select[Any]:
+def _guard(statement: Statement, tenant_id: int) -> Statement:
     """Add the tenant to the first table of a statement: the leftmost one, so that outer joins keep their meaning."""
     source: Any = statement.get_final_froms()[0] if statement.get_final_froms() else None
     while isinstance(source, sa.Join):
@@ -180,7 +185,7 @@ def _filter_by_tenant(state: ORMExecuteState) -> None:
         include_aliases=True,
         propagate_to_loaders=True,
     )
-    state.statement = state.statement.options(criteria)  # type: ignore[attr-defined]  # every ORM statement has it
+    state.statement = state.statement.options(criteria)
 
 
 @event.listens_for(_TenantSession, "before_flush")

@@ -1,10 +1,10 @@
 """What tenancy refuses.
 
-    TenancyError
-     ├── NotFound          there is no such thing for this tenant
-     ├── AlreadyExists     a name is taken
-     ├── InvalidValue      a value a person gave cannot be used
-     └── WrongTenant       a row of another tenant was about to be written
+TenancyError
+ ├── NotFound          there is no such thing for this tenant
+ ├── AlreadyExists     a name is taken
+ ├── InvalidValue      a value a person gave cannot be used
+ └── WrongTenant       a row of another tenant was about to be written
 """
 
 from __future__ import annotations

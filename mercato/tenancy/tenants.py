@@ -81,7 +81,9 @@ async def find_tenant(database: Database, slug: str) -> Tenant:
 
 def _check(slug: str, name: str, currency: str, timezone: str) -> None:
     if not _SLUG.fullmatch(slug):
-        raise InvalidValue(f"The slug {slug!r} cannot be used: lower-case letters, digits and hyphens, 1 to 48 of them.")
+        raise InvalidValue(
+            f"The slug {slug!r} cannot be used: lower-case letters, digits and hyphens, 1 to 48 of them."
+        )
     if not name.strip():
         raise InvalidValue("The tenant's name is blank.")
     check_currency(currency)

@@ -110,9 +110,7 @@ async def ctx(runtime: Runtime, tenant: Tenant) -> AsyncIterator[ToolContext]:
     assert access is not None
     principal = await local_principal(runtime.database, tenant)
     conversation = Conversation(_Nobody())
-    async with runtime.contexts.context(
-        principal, access, conversation, read_only=False, name="test"
-    ) as opened:
+    async with runtime.contexts.context(principal, access, conversation, read_only=False, name="test") as opened:
         yield opened
 
 

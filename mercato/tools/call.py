@@ -92,7 +92,9 @@ def error_result(error: ToolError) -> mcp.CallToolResult:
 
 async def _run(call: Call, contexts: Contexts) -> Outcome:
     conversation = Conversation(call.client)
-    arguments = {name: value for name, value in call.arguments.items() if name != "confirm" or not call.tool.destructive}
+    arguments = {
+        name: value for name, value in call.arguments.items() if name != "confirm" or not call.tool.destructive
+    }
     if call.tool.is_raw:
         return await _run_raw(call, arguments)
     parsed = call.tool.parse(arguments)

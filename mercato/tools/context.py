@@ -32,7 +32,7 @@ class Connected:
     credentials: Mapping[str, Any] = field(repr=False)
 
 
-class InputRequired(Exception):  # noqa: N818  # no error: the call pauses here and runs again with the answer
+class InputRequired(Exception):  # no error: the call pauses here and runs again with the answer
     """Raised by a client's channel whose protocol era has no way back: the question travels in the result."""
 
     def __init__(self, result: mcp.InputRequiredResult) -> None:

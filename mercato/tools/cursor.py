@@ -10,7 +10,7 @@ import base64
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
-from types import UnionType
+from types import GenericAlias, UnionType
 from typing import Annotated, Any, NoReturn, Union, get_args
 
 import orjson
@@ -47,7 +47,8 @@ def decode_cursor(cursor: str, purpose: str, types: Sequence[Any]) -> tuple[Any,
 
 @cache
 def _adapter(types: tuple[Any, ...]) -> TypeAdapter[Any]:
-    return TypeAdapter(tuple[str, *(_checked(kind) for kind in types)])  # type: ignore[misc]  # made at run time
+    made: Any = GenericAlias(tuple, (str, *(_checked(kind) for kind in types)))
+    return TypeAdapter(made)
 
 
 def _checked(kind: Any) -> Any:

@@ -1,14 +1,14 @@
 """What a tool tells the model when it cannot do what was asked.
 
-    ToolError              its text is written for the model; everything else becomes a reference id
-     ├── InvalidArguments  the arguments do not fit the tool's parameters
-     ├── SwitchedOff       the tenant has switched the tool or its category off
-     ├── NotConnected      the tool needs an outside service that the tenant has not connected
-     ├── ConfirmationNeeded  what cannot be undone was asked for without a confirmation
-     ├── Declined          the person was asked, and said no
-     ├── TimedOut          the tool took longer than it may
-     ├── AnswerTooLarge    the answer is longer than a model should read
-     └── InternalFault     something unexpected; only its reference leaves the server
+ToolError              its text is written for the model; everything else becomes a reference id
+ ├── InvalidArguments  the arguments do not fit the tool's parameters
+ ├── SwitchedOff       the tenant has switched the tool or its category off
+ ├── NotConnected      the tool needs an outside service that the tenant has not connected
+ ├── ConfirmationNeeded  what cannot be undone was asked for without a confirmation
+ ├── Declined          the person was asked, and said no
+ ├── TimedOut          the tool took longer than it may
+ ├── AnswerTooLarge    the answer is longer than a model should read
+ └── InternalFault     something unexpected; only its reference leaves the server
 """
 
 from __future__ import annotations

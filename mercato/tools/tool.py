@@ -7,7 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, get_type_hints
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import mcp_types as mcp
 from pydantic import BaseModel, ConfigDict, TypeAdapter, create_model
@@ -17,6 +17,7 @@ from mercato.tools.schema import Schema, SchemaError, input_schema, output_schem
 
 Rate = Literal["read", "write", "heavy"]
 Task = Literal["never", "allowed", "required"]
+Model = TypeVar("Model", bound=BaseModel)
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 CONFIRM: Schema = {
     "type": "boolean",
@@ -25,13 +26,14 @@ CONFIRM: Schema = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Generic[Model]):
     """An answer with more than a model: images or embedded resources, links, `_meta`, and what it changed.
 
+    A tool that returns `Reply[Answer]` has the output schema of `Answer`; one that returns a bare `Reply` has none.
     `changed` lists the URIs of resources that the call has changed; their subscribers are told after the commit.
     """
 
-    model: BaseModel
+    model: Model
     content: Sequence[mcp.ContentBlock] = ()
     links: Sequence[mcp.ResourceLink] = ()
     meta: Mapping[str, Any] | None = None
@@ -120,7 +122,8 @@ class Tool:
 
     @cached_property
     def _returned(self) -> Any:
-        return self._hints.get("return")
+        returned = self._hints.get("return")
+        return get_args(returned)[0] if get_origin(returned) is Reply else returned
 
     @cached_property
     def _answer(self) -> TypeAdapter[Any]:

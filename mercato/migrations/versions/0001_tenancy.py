@@ -56,8 +56,9 @@ def _of_tenant(table: str) -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint(["tenant_id"], ["mercato.tenants.id"], name=f"fk_{table}_tenant_id")
 
 
-def _unique(table: str, *columns: str, **options: bool) -> sa.UniqueConstraint:
-    return sa.UniqueConstraint(*columns, name=f"uq_{table}_{'_'.join(columns)}", **options)
+def _unique(table: str, *columns: str, nulls_not_distinct: bool = False) -> sa.UniqueConstraint:
+    name = f"uq_{table}_{'_'.join(columns)}"
+    return sa.UniqueConstraint(*columns, name=name, postgresql_nulls_not_distinct=nulls_not_distinct)
 
 
 def _tenants_and_users() -> None:
@@ -147,9 +148,7 @@ def _what_is_on() -> None:
         sa.Column("sealed", sa.LargeBinary, nullable=False),
         _time("created_at"),
         _time("updated_at"),
-        _unique(
-            "connections", "tenant_id", "integration", "account", "user_id", postgresql_nulls_not_distinct=True
-        ),
+        _unique("connections", "tenant_id", "integration", "account", "user_id", nulls_not_distinct=True),
         _of_tenant("connections"),
         sa.ForeignKeyConstraint(
             ["tenant_id", "user_id"],

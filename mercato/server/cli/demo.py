@@ -36,7 +36,7 @@ async def ensure_demo(runtime: Runtime, data_dir: Path, tell: Callable[[str], No
             SLUG,
             "Demo Store",
             owner_email="owner@demo.example",
-            categories=[name for name in runtime.catalog.categories],
+            categories=list(runtime.catalog.categories),
         )
     await _fill(runtime, tenant, tell)
     return Demo(SLUG, await _key(runtime, tenant, data_dir))

@@ -11,7 +11,7 @@ from mercato.server.cli.session import AsJson, DataDir, read_settings, with_runt
 from mercato.server.cli.terminal import say, say_json, stop
 
 if TYPE_CHECKING:
-    from mercato.plugins.importers import Importer, ImportReport, Progress
+    from mercato.plugins.importers import Importer, ImportReport
     from mercato.server.runtime import Runtime
 
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}

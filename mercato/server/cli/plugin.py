@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mercato.server.cli.session import AsJson, DataDir, addresses_of, read_settings, started_engines
-from mercato.server.cli.terminal import say, say_either, say_json, say_table, stop
+from mercato.server.cli.terminal import say_either, say_json, say_table, stop
 
 app = typer.Typer(help="List, check and drop plugins.", no_args_is_help=True)
 
@@ -43,9 +43,7 @@ def list_(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 
 @app.command("check")
-def check(
-    name: Annotated[str, typer.Argument(help="The name of its entry point.")], as_json: AsJson = False
-) -> None:
+def check(name: Annotated[str, typer.Argument(help="The name of its entry point.")], as_json: AsJson = False) -> None:
     """Load a plugin in a process of its own, and say what is wrong with it."""
     from mercato.plugins.check import check_plugin
 

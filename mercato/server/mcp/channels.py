@@ -81,9 +81,7 @@ class EnvelopeChannel(Channel):
             raise ConfirmationNeeded(_CANNOT_ASK)
         question = mcp.ElicitRequest(params=mcp.ElicitRequestFormParams(message=message, requested_schema=schema))
         raise InputRequired(
-            mcp.InputRequiredResult(
-                input_requests={key: question}, request_state=orjson.dumps(self._earlier).decode()
-            )
+            mcp.InputRequiredResult(input_requests={key: question}, request_state=orjson.dumps(self._earlier).decode())
         )
 
 

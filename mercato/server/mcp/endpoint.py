@@ -58,7 +58,7 @@ class Endpoint:
         await form.handle(scope, _replayed(body, receive), send)
 
     def _scope_refusal(self, message: Message, caller: Caller) -> Response | None:
-        """Return the step-up challenge where the credential lacks a scope: it must be an HTTP 403, not an error inside."""
+        """Return the step-up challenge where the credential lacks a scope: an HTTP 403, not an error inside."""
         visible = self._catalog.visible_to(caller.principal, caller.access)
         lookups = {"tools/call": ("name", visible.tool), "prompts/get": ("name", visible.prompt)}
         lookups["resources/read"] = ("uri", visible.resource)  # type: ignore[assignment]

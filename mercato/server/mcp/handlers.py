@@ -56,7 +56,7 @@ class Handlers:
         tool = self._catalog.tool(name)
         return None if tool is None else tool.input_schema
 
-    async def list_tools(self, ctx: Ctx, params: mcp.PaginatedRequestParams) -> mcp.ListToolsResult:
+    async def list_tools(self, ctx: Ctx, params: mcp.PaginatedRequestParams | None) -> mcp.ListToolsResult:
         """List the tools that can be called now."""
         visible = await self._visible(ctx, params)
         return mcp.ListToolsResult(tools=[self._tools[tool.name] for tool in visible.tools()])
@@ -84,14 +84,16 @@ class Handlers:
             await self._changes.publish(Change("resource", caller.access.tenant.id, uri))
         return outcome.result
 
-    async def list_resources(self, ctx: Ctx, params: mcp.PaginatedRequestParams) -> mcp.ListResourcesResult:
+    async def list_resources(self, ctx: Ctx, params: mcp.PaginatedRequestParams | None) -> mcp.ListResourcesResult:
         """List the resources that have one URI."""
         visible = await self._visible(ctx, params)
         return mcp.ListResourcesResult(
             resources=[wire_resource(resource) for resource in visible.resources() if not resource.is_template]
         )
 
-    async def list_templates(self, ctx: Ctx, params: mcp.PaginatedRequestParams) -> mcp.ListResourceTemplatesResult:
+    async def list_templates(
+        self, ctx: Ctx, params: mcp.PaginatedRequestParams | None
+    ) -> mcp.ListResourceTemplatesResult:
         """List the templates."""
         visible = await self._visible(ctx, params)
         return mcp.ListResourceTemplatesResult(
@@ -140,7 +142,7 @@ class Handlers:
         for handler in self._listening.values():
             handler.close()
 
-    async def list_prompts(self, ctx: Ctx, params: mcp.PaginatedRequestParams) -> mcp.ListPromptsResult:
+    async def list_prompts(self, ctx: Ctx, params: mcp.PaginatedRequestParams | None) -> mcp.ListPromptsResult:
         """List the prompts."""
         visible = await self._visible(ctx, params)
         return mcp.ListPromptsResult(prompts=[self._prompts[prompt.name] for prompt in visible.prompts()])
@@ -165,7 +167,9 @@ class Handlers:
             completer = _completer(self._catalog.visible_to(caller.principal, caller.access), params)
             values: list[str] = []
             if completer is not None:
-                found = await self._run(ctx, params, caller, lambda tool_ctx: completer(tool_ctx, params.argument.value))
+                found = await self._run(
+                    ctx, params, caller, lambda tool_ctx: completer(tool_ctx, params.argument.value)
+                )
                 values = [str(value) for value in found]
         except (ToolError, Unknown, ScopeMissing) as refusal:
             _refuse(refusal)
@@ -183,8 +187,8 @@ class Handlers:
         caller = await self.callers.caller(ctx)
         return self._catalog.visible_to(caller.principal, caller.access).instructions()
 
-    async def _visible(self, ctx: Ctx, params: mcp.PaginatedRequestParams) -> Visible:
-        if params.cursor is not None:
+    async def _visible(self, ctx: Ctx, params: mcp.PaginatedRequestParams | None) -> Visible:
+        if params is not None and params.cursor is not None:
             raise MCPError(mcp.INVALID_PARAMS, "This list has one page: ask without a cursor.")
         caller = await self.callers.caller(ctx)
         return self._catalog.visible_to(caller.principal, caller.access)
@@ -230,7 +234,9 @@ def _refuse(refusal: Exception) -> NoReturn:
     if isinstance(refusal, ToolError):
         raise MCPError(mcp.INVALID_PARAMS, refusal.text(), refusal.data()) from None
     if isinstance(refusal, ScopeMissing):
-        raise MCPError(mcp.INVALID_PARAMS, str(refusal), {"code": "insufficient_scope", "scope": refusal.scope}) from None
+        raise MCPError(
+            mcp.INVALID_PARAMS, str(refusal), {"code": "insufficient_scope", "scope": refusal.scope}
+        ) from None
     raise MCPError(mcp.INVALID_PARAMS, str(refusal)) from None
 
 

@@ -19,9 +19,7 @@ class Legacy:
     """Serves requests of the handshake era."""
 
     def __init__(self, server: Server[Any], max_body_bytes: int) -> None:
-        self._manager = StreamableHTTPSessionManager(
-            server, stateless=True, max_request_body_size=max_body_bytes
-        )
+        self._manager = StreamableHTTPSessionManager(server, stateless=True, max_request_body_size=max_body_bytes)
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:

@@ -26,9 +26,7 @@ class Modern:
     """Serves modern requests."""
 
     def __init__(self, server: Server[Any], max_body_bytes: int) -> None:
-        self._manager = StreamableHTTPSessionManager(
-            server, stateless=True, max_request_body_size=max_body_bytes
-        )
+        self._manager = StreamableHTTPSessionManager(server, stateless=True, max_request_body_size=max_body_bytes)
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:

@@ -104,7 +104,7 @@ class _Edge:
             return result
         except (MCPError, ValidationError):
             raise  # the first is ours or the protocol's; the SDK answers the second without its text
-        except Exception as error:  # noqa: BLE001  # the edge of a request
+        except Exception as error:  # the edge of a request
             reference = secrets.token_hex(6)
             log.error("request failed", method=ctx.method, reference=reference, exc_info=error)
             raise MCPError(mcp.INTERNAL_ERROR, f"Internal error. Reference: {reference}.") from None

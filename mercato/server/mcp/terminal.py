@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
-import mcp_types as mcp
 import structlog
 from mcp.server import Server, ServerRequestContext
 from mcp.server.lowlevel import NotificationOptions

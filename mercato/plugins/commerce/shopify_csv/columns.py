@@ -38,9 +38,7 @@ class Columns(Generic[Cells]):
 
         Rows must have one empty cell more than the header, which stands for all columns that lack.
         """
-        places: dict[str, int] = {}
-        for place, name in enumerate(header):
-            places.setdefault(_field(name), place)
+        places = _places(header)
         lacking = [self._names(name) for name in self.needed if self._place(name, places) is None]
         if lacking:
             raise WrongFile(f"{file} is not Shopify's export of {self.kind}: its header lacks {', '.join(lacking)}.")
@@ -49,12 +47,26 @@ class Columns(Generic[Cells]):
         make = self.cells._make
         return lambda row: make(pick(row))
 
+    def place(self, name: str, header: Sequence[str]) -> int:
+        """Return where one of the needed columns stands."""
+        place = self._place(name, _places(header))
+        if place is None:
+            raise KeyError(name)
+        return place
+
     def _place(self, name: str, places: Mapping[str, int]) -> int | None:
         known = (_field(name), *map(_field, self.older.get(_field(name), ())))
         return next((places[one] for one in known if one in places), None)
 
     def _names(self, name: str) -> str:
         return " or ".join([name, *self.older.get(_field(name), ())])
+
+
+def _places(header: Sequence[str]) -> dict[str, int]:
+    places: dict[str, int] = {}
+    for place, name in enumerate(header):
+        places.setdefault(_field(name), place)  # the first of two columns with one name
+    return places
 
 
 def _field(name: str) -> str:

@@ -16,9 +16,10 @@ ROWS_MAX = 10_000
 
 @dataclass(slots=True)
 class Group:
-    """Rows that stand together. With faults, `(line, reason)`, they are not taken."""
+    """Rows that stand together, from `line` on. With faults, `(line, reason)`, they are not taken."""
 
     key: str
+    line: int
     rows: list[Row] = field(default_factory=list)
     faults: list[tuple[int, str]] = field(default_factory=list)
     size: int = 0
@@ -48,7 +49,7 @@ def grouped(rows: Iterable[Row], key_of: Callable[[list[str]], str]) -> Iterator
             continue
         if group is not None:
             yield group
-        group = Group(key)
+        group = Group(key, row.line)
         group.add(row if key or row.fault else row._replace(fault="the row does not say whose it is"))
     if group is not None:
         yield group
@@ -57,6 +58,6 @@ def grouped(rows: Iterable[Row], key_of: Callable[[list[str]], str]) -> Iterator
 def single(rows: Iterable[Row]) -> Iterator[Group]:
     """Yield each row as a group of its own."""
     for row in rows:
-        group = Group("")
+        group = Group("", row.line)
         group.add(row)
         yield group

@@ -56,6 +56,7 @@ class Reader:
             if self._invalid_lines:
                 yield Row(start, cells, self._invalid())
             elif len(cells) == width:
+                cells.append("")  # stands for every column that lacks
                 yield Row(start, cells, None)
             elif cells:
                 yield Row(start, cells, f"the row has {len(cells)} cells, the header has {width}")
