@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Unpack
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
@@ -26,7 +26,7 @@ APP_ROLE = "mercato_app"
 SYSTEM_ROLE = "mercato_system"
 OLDEST_POSTGRES = 17
 
-Statement = sa.Select[Unpack[tuple[Any, ...]]]
+Statement = sa.Select[*tuple[Any, ...]]
 """A SELECT of any columns."""
 
 _SET_TENANT = sa.text("select set_config('app.tenant_id', :tenant_id, true)")
@@ -107,7 +107,7 @@ class TenantDatabase:
         """The session that writes. Raises `RuntimeError` in a tool that was declared `read_only`."""
         if self._read_only:
             raise RuntimeError(
-                "a read-only tool asked for `db.session`: declare it `read_only=False`, or use `db.rows`"
+                "a read-only tool asked for `db.session`: use `db.rows`, or declare it `read_only=False`"
             )
         self.touched = True
         if self._session is None:

@@ -27,7 +27,7 @@ def utc_now() -> datetime:
 
 
 def identity() -> Any:
-    """Return the primary key field of every table: a bigint the database counts up, short enough for a model to copy."""
+    """Return the primary key of every table: a bigint that the database counts up, short enough for a model to copy."""
     return Field(
         default=None,
         sa_type=sa.BigInteger,

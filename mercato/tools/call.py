@@ -92,9 +92,9 @@ def error_result(error: ToolError) -> mcp.CallToolResult:
 
 async def _run(call: Call, contexts: Contexts) -> Outcome:
     conversation = Conversation(call.client)
-    arguments = {
-        name: value for name, value in call.arguments.items() if name != "confirm" or not call.tool.destructive
-    }
+    arguments = dict(call.arguments)
+    if call.tool.destructive:
+        arguments.pop("confirm", None)
     if call.tool.is_raw:
         return await _run_raw(call, arguments)
     parsed = call.tool.parse(arguments)
@@ -140,7 +140,7 @@ async def _within_time(call: Call, conversation: Conversation, ctx: ToolContext,
         conversation.scope = scope
         return await call.tool.function(ctx, **arguments)
     raise TimedOut(
-        f"{call.tool.wire_title} took longer than {call.tool.timeout_s:g} seconds and was stopped; nothing was changed.",
+        f"{call.tool.wire_title} took over {call.tool.timeout_s:g} seconds and was stopped; nothing was changed.",
         next_step="Ask for less at a time, or try again later.",
         retryable=True,
     )

@@ -55,7 +55,7 @@ class Client(Protocol):
 
 
 class Host(Protocol):
-    """What the server hands to contexts: the parts behind `connection` and `settings`, and those `mercato.admin` shows."""
+    """What the server hands to contexts: the parts behind their methods, and what `mercato.admin` shows."""
 
     async def connection(self, db: TenantDatabase, integration: str, account: str | None) -> Connected:
         """Return a connected account with readable credentials. Raises `NotConnected`."""
@@ -128,8 +128,8 @@ class ToolContext(Context):
         """Ask the person at the other end and return their answer as a `model` of plain fields.
 
         Comes before the first use of `db`, else `RuntimeError`: in the modern protocol era the function runs again
-        from its top once the answer is there. `key` names the question on the wire. The wait does not count towards `timeout_s`. Raises `Declined`, or
-        `ConfirmationNeeded` where the client cannot ask anybody.
+        from its top once the answer is there. `key` names the question on the wire. The wait does not count towards
+        `timeout_s`. Raises `Declined`, or `ConfirmationNeeded` where the client cannot ask anybody.
         """
         if self.db.touched:
             raise RuntimeError("`ask` must come before the first use of `db`: the function may run again from its top")

@@ -165,12 +165,11 @@ class Handlers:
         caller = await self.callers.caller(ctx)
         try:
             completer = _completer(self._catalog.visible_to(caller.principal, caller.access), params)
-            values: list[str] = []
-            if completer is not None:
-                found = await self._run(
-                    ctx, params, caller, lambda tool_ctx: completer(tool_ctx, params.argument.value)
-                )
-                values = [str(value) for value in found]
+            typed = params.argument.value
+            found = (
+                await self._run(ctx, params, caller, lambda tool_ctx: completer(tool_ctx, typed)) if completer else ()
+            )
+            values = [str(value) for value in found]
         except (ToolError, Unknown, ScopeMissing) as refusal:
             _refuse(refusal)
         shown = values[:_MOST_COMPLETIONS]

@@ -23,7 +23,9 @@ _TYPES: Mapping[Any, str] = {
     Json: "jsonb",
 }
 # Importers of one tenant take turns, so that no two of them make the same customer.
-_TAKE_TURNS = "select pg_advisory_xact_lock(hashtextextended('commerce.bulk', current_setting('app.tenant_id')::bigint))"
+_TAKE_TURNS = (
+    "select pg_advisory_xact_lock(hashtextextended('commerce.bulk', current_setting('app.tenant_id')::bigint))"
+)
 
 
 class Rejection(NamedTuple):

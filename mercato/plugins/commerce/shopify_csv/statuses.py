@@ -1,11 +1,11 @@
 """Statuses: Shopify's words -> ours. An order's own status is derived, for Shopify has none:
 
-    cancelled   it has a time of cancellation
-    refunded    all of it was paid back
-    shipped     all of it is fulfilled (whether it was delivered, the export does not say)
-    processing  part of it is fulfilled
-    confirmed   it is paid, or was paid and partly paid back
-    pending     otherwise
+cancelled   it has a time of cancellation
+refunded    all of it was paid back
+shipped     all of it is fulfilled (whether it was delivered, the export does not say)
+processing  part of it is fulfilled
+confirmed   it is paid, or was paid and partly paid back
+pending     otherwise
 """
 
 from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Orders: found, read, moved from status to status, cancelled."""
+
+from __future__ import annotations
