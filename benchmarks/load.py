@@ -1,8 +1,8 @@
 """The load: connections kept alive, one request at a time on each, every answer checked byte for byte.
 
-The built-in generator is one thread over epoll and plain sockets. It costs about a quarter of what the barest answer
-costs a Python server, so a server on a core of its own is what limits a run; its own CPU time per request is reported
-beside each row, to show that this held. `wrk` costs less still and is taken on request, but looks at the status only.
+The built-in generator is one thread over epoll and plain sockets. It costs about half of what the barest answer costs a
+Python server, so the server, on a core of its own, is what limits a run; its own CPU time per request stands beside
+each row, to show that this held. `wrk` costs less still and is taken on request, but looks at the status only.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ _META = {
 }
 
 
-class RowFailed(Exception):  # noqa: N818  # reads as what it says
+class RowFailed(Exception):
     """A server answered what it should not have: its row cannot be compared with any other."""
 
 
@@ -70,10 +70,10 @@ class Request:
 
 
 def rpc_request(
-    method: str, params: dict[str, Any], era: Era, *, key: str | None = None, session: str | None = None
+    port: int, method: str, params: dict[str, Any], era: Era, *, key: str | None = None, session: str | None = None
 ) -> Request:
     """Return a request of one era, with everything that its headers must repeat."""
-    headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    headers = _headers(port)
     if method != "initialize":
         headers["mcp-protocol-version"] = era
     if era == MODERN:
@@ -89,23 +89,30 @@ def rpc_request(
     return _http(headers, body)
 
 
-def initialize_request() -> Request:
+def initialize_request(port: int) -> Request:
     """Return the beginning of a session of the handshake era."""
     params = {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": _CLIENT}
-    return rpc_request("initialize", params, HANDSHAKE)
+    return rpc_request(port, "initialize", params, HANDSHAKE)
 
 
-def initialized_notification(session: str) -> Request:
-    """Return what ends the handshake; it has no id, so that it renders as it is."""
-    headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
-    headers |= {"mcp-protocol-version": HANDSHAKE, "mcp-session-id": session}
-    whole = _http(headers, '{"jsonrpc":"2.0","method":"notifications/initialized","unused":100000000}')
-    return whole
+def initialized_notification(port: int, session: str) -> Request:
+    """Return what ends the handshake. A notification has no id: the number rides along where it means nothing."""
+    headers = _headers(port) | {"mcp-protocol-version": HANDSHAKE, "mcp-session-id": session}
+    params = {"_meta": {"benchmark": FIRST_ID}}
+    return _http(headers, json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized", "params": params}))
+
+
+def _headers(port: int) -> dict[str, str]:
+    return {
+        "host": f"127.0.0.1:{port}",
+        "content-type": "application/json",
+        "accept": "application/json, text/event-stream",
+    }
 
 
 def _http(headers: dict[str, str], body: str) -> Request:
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    head = f"POST /mcp HTTP/1.1\r\nhost: 127.0.0.1\r\n{lines}content-length: {len(body)}\r\n\r\n"
+    head = f"POST /mcp HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n"
     before, _, after = body.partition(str(FIRST_ID))
     return Request((head + before).encode(), after.encode())
 

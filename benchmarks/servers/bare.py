@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.servers.serving import serve
 
-_PADDING = b"." * 240
+_PADDING = b"." * 250
 _HEADERS = [(b"content-type", b"application/json")]
 
 
@@ -16,7 +16,8 @@ async def bare(scope: dict[str, Any], receive: Any, send: Any) -> None:
     body = message["body"]
     at = body.index(b'"id":') + 5
     answer = b'{"jsonrpc":"2.0","id":' + body[at : at + 9] + b',"result":{"a":"' + _PADDING + b'"}}'
-    await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, (b"content-length", b"%d" % len(answer))]})
+    headers = [*_HEADERS, (b"content-length", b"%d" % len(answer))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": answer})
 
 

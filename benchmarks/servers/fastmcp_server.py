@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from fastmcp import FastMCP
+from mercato_bench.shape import names, plain_tool
 
 from benchmarks.servers.serving import serve
-from mercato_bench.shape import names, plain_tool
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()

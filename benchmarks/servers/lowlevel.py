@@ -9,9 +9,9 @@ from typing import Any
 
 import mcp_types as mcp
 from mcp.server import Server
+from mercato_bench.shape import answer
 
 from benchmarks.servers.serving import serve
-from mercato_bench.shape import answer
 
 
 def build(tools: list[mcp.Tool], *, look_up: bool) -> Server[Any]:

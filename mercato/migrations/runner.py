@@ -30,7 +30,7 @@ class Upgraded:
 
     schema: str
     changed: bool = False
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 async def upgrade(url: str, plugins: Mapping[str, Path]) -> list[Upgraded]:
@@ -105,7 +105,7 @@ async def _upgrade_one(engine: Any, schema: str, versions: Path) -> Upgraded:
             await connection.run_sync(_run_alembic, schema, versions)
             await _record(connection, schema, wanted)
             return Upgraded(schema, changed=True)
-    except Exception as error:  # noqa: BLE001  # the edge: a plugin's versions may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # the edge: a plugin's versions may raise anything
         return Upgraded(schema, error=error)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mercato.prompts.prompt import Messages, Prompt
@@ -27,6 +27,10 @@ class Category:
     tools: list[Tool] = field(default_factory=list)
     resources: list[Resource] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
+
+    def frozen(self) -> Category:
+        """Return a copy that keeps what is declared now: what is added later has passed no check."""
+        return replace(self, tools=[*self.tools], resources=[*self.resources], prompts=[*self.prompts])
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -101,7 +101,8 @@ def _main(name: str) -> int:
     reasons = [f"{failure.stage}: {failure.reason}" for failure in plugins.failures]
     if not reasons and name not in plugins.loaded:
         reasons = ["it is not installed"]
-    sys.stdout.write(json.dumps({"mercato_plugin_check": "; ".join(reasons) or _PASSED}) + "\n")
+    # On a line of its own, whatever the plugin has written before.
+    sys.stdout.write("\n" + json.dumps({"mercato_plugin_check": "; ".join(reasons) or _PASSED}) + "\n")
     return 1 if reasons else 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import pkgutil
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from mercato.plugins.settings import PluginSettings
 from mercato.tenancy.rows import CORE_SCHEMA
 
 log = structlog.stdlib.get_logger(__name__)
+
+_NAME = re.compile(r"(?!pg_)[a-z][a-z0-9_]{0,47}")
+_RESERVED = frozenset({CORE_SCHEMA, "public", "information_schema"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,10 @@ class Plugin:
     migrations: Path | None = None
 
 
+class RefusedByCheckError(Exception):
+    """A plugin that did not pass the check in a process of its own; the text has the stage and the reason."""
+
+
 class Plugins:
     """Every plugin of this process: loaded, or failed with the reason.
 
@@ -77,26 +85,30 @@ class Plugins:
         for one in found:
             if one.name in self._blocked:
                 continue
-            if refused and one.name in refused:
-                self.fail(one.name, "check", RuntimeError(refused[one.name]))
+            if (reason := _name_refusal(one.name, self.loaded)) is not None:
+                self._remember(one.name, "discover", ValueError(reason))
+            elif refused and one.name in refused and not one.built_in:
+                self._remember(one.name, "check", RefusedByCheckError(refused[one.name]))
             else:
                 self._load_one(one)
 
     def fail(self, name: str, stage: str, error: BaseException) -> None:
         """Take a plugin out wholly, and remember why."""
-        if self._strict:
-            raise error
-        log.error("plugin disabled", plugin=name, stage=stage, exc_info=error)
+        self._remember(name, stage, error)
         self.loaded.pop(name, None)
         if self._pluggy.has_plugin(name):
             self._pluggy.unregister(name=name)
-        self.failures.append(Failure(name, stage, _sentence(error)))
+
+    def _remember(self, name: str, stage: str, error: BaseException) -> None:
+        if self._strict:
+            raise error
+        reason = _sentence(error)
+        log.error("plugin disabled", plugin=name, stage=stage, reason=reason, exc_info=error)
+        self.failures.append(Failure(name, stage, reason))
 
     def _load_one(self, found: Found) -> None:
         stage = "import"
         try:
-            if found.name in self.loaded or found.name in {CORE_SCHEMA, "public"}:
-                raise ValueError(f"the plugin name {found.name!r} is taken")
             module = found.load()
             stage = "register"
             self._pluggy.register(module, found.name)
@@ -119,7 +131,7 @@ class Plugins:
             origin=found.origin,
             version=found.version,
             built_in=found.built_in,
-            categories=tuple(self._many(found.name, "register_categories", Category)),
+            categories=tuple(category.frozen() for category in self._many(found.name, "register_categories", Category)),
             importers=tuple(self._many(found.name, "register_importers", Importer)),
             settings=settings,
             migrations=migrations,
@@ -190,6 +202,17 @@ def _names(plugin: Plugin) -> Iterator[tuple[str, str]]:
     yield from (("importer", importer.name) for importer in plugin.importers)
 
 
+def _name_refusal(name: str, taken: Iterable[str]) -> str | None:
+    """The name becomes a PostgreSQL schema and a prefix of environment variables; say why it cannot, or None."""
+    if name in taken or name in _RESERVED:
+        return f"the plugin name {name!r} is taken"
+    return None if _NAME.fullmatch(name) else f"the plugin name {name!r} must be snake_case, 48 characters at most"
+
+
 def _sentence(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or "no reason given"
-    return f"{type(error).__name__}: {text}"[:500]
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001  # a plugin's own exception may fail even at this
+        text = ""
+    prefix = "" if isinstance(error, RefusedByCheckError) else f"{type(error).__name__}: "
+    return f"{prefix}{text or 'no reason given'}"[:500]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from mercato.plugins.manager import Found
 from mercato.server.auth.middleware import Authentication
 from mercato.server.health import probe
 from mercato.server.mcp.callers import HttpCallers
@@ -22,12 +23,15 @@ from mercato.server.runtime import Addresses, Runtime, open_runtime
 from mercato.server.settings import Settings
 
 
-def create_app(settings: Settings, addresses: Addresses) -> Starlette:
-    """Return the application. Its parts are opened by its lifespan, so that creating it has no effect."""
+def create_app(settings: Settings, addresses: Addresses, *, found: Iterable[Found] | None = None) -> Starlette:
+    """Return the application. Its parts are opened by its lifespan, so that creating it has no effect.
+
+    `found` replaces the discovered plugins, for tests.
+    """
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with open_runtime(settings, addresses) as runtime:
+        async with open_runtime(settings, addresses, found=found) as runtime:
             handlers = runtime.handlers(HttpCallers())
             async with serving(runtime, handlers) as endpoint:
                 app.state.runtime, app.state.endpoint = runtime, endpoint

@@ -9,15 +9,18 @@ from typing import Any
 
 import httpx
 import structlog
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from mercato.plugins.manager import Plugin, Plugins
+from mercato.server.settings import SettingsError
 from mercato.tenancy.access import Access
 from mercato.tenancy.connections import find_connection, read_credentials
 from mercato.tenancy.database import Database, TenantDatabase
 from mercato.tenancy.errors import NotFound
 from mercato.tenancy.principal import Principal
 from mercato.tenancy.secrets import KeyRing
+from mercato.tools.administration import Administration
+from mercato.tools.arguments import reason_of
 from mercato.tools.call import Call
 from mercato.tools.context import Connected, Conversation, Settings, ToolContext
 from mercato.tools.errors import NotConnected
@@ -26,23 +29,31 @@ from mercato.tools.errors import NotConnected
 class ContextFactory:
     """Makes contexts, and stands behind their `connection` and `settings`."""
 
-    def __init__(self, database: Database, ring: KeyRing, http: httpx.AsyncClient, plugins: Plugins) -> None:
+    def __init__(
+        self,
+        database: Database,
+        ring: KeyRing,
+        http: httpx.AsyncClient,
+        plugins: Plugins,
+        administration: Administration,
+    ) -> None:
         self._database = database
         self._ring = ring
         self._http = http
+        self.administration = administration
         self._deployment: dict[type[BaseModel], BaseModel] = {}
         self._sections: dict[type[BaseModel], str] = {}
         for plugin in list(plugins.loaded.values()):
             try:
                 self._adopt(plugin)
-            except ValueError as error:  # pydantic's is one
+            except SettingsError as error:
                 plugins.fail(plugin.name, "settings", error)
 
     def _adopt(self, plugin: Plugin) -> None:
         if plugin.settings is None:
             return
         if (model := plugin.settings.deployment) is not None:
-            self._deployment[model] = model.model_validate(_environment(plugin.name, model))
+            self._deployment[model] = _deployed(plugin.name, model)
         if plugin.settings.tenant is not None:
             self._sections[plugin.settings.tenant] = plugin.name
 
@@ -61,7 +72,7 @@ class ContextFactory:
         """Open a context: what it wrote is committed when the block ends well."""
         log = structlog.stdlib.get_logger(name).bind(tenant_id=access.tenant.id, name=name)
         async with self._database.tenant(access.tenant.id, read_only=read_only) as db:
-            yield ToolContext(
+            ctx = ToolContext(
                 tenant=access.tenant,
                 db=db,
                 http=self._http,
@@ -71,6 +82,9 @@ class ContextFactory:
                 _stored_settings=access.settings,
                 _conversation=conversation,
             )
+            yield ctx
+        for act in ctx._after_commit:
+            await act()
 
     async def connection(self, db: TenantDatabase, integration: str, account: str | None) -> Connected:
         """Return a connected account with readable credentials. Raises `NotConnected`."""
@@ -91,6 +105,16 @@ class ContextFactory:
         if section is None:
             raise LookupError(f"no plugin registered the settings model {model.__name__}")
         return model.model_validate(stored.get(section, {}))
+
+
+def _deployed(plugin: str, model: type[BaseModel]) -> BaseModel:
+    """Read a plugin's deployment settings. Raises `SettingsError`, whose text names the variable, not its value."""
+    try:
+        return model.model_validate(_environment(plugin, model))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        variable = f"MERCATO_{plugin.upper()}_{first['loc'][0] if first['loc'] else ''}".upper()
+        raise SettingsError(f"{variable} {reason_of(first)}.") from None
 
 
 def _environment(plugin: str, model: type[BaseModel]) -> dict[str, str]:

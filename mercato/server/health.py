@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from mercato.tenancy.database import Database
+from mercato.tools.administration import ServiceName, Status
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -25,7 +26,7 @@ _SLOW_MS = 500
 class Service:
     """What a probe found."""
 
-    status: str
+    status: Status
     latency_ms: float
     message: str
 
@@ -39,16 +40,18 @@ class Service:
         return {"status": self.status, "latency_ms": self.latency_ms}
 
 
-async def probe(database: Database, redis: Redis) -> dict[str, Service]:
-    """Ask every service once, side by side."""
-    found: dict[str, Service] = {}
+async def probe(database: Database, redis: Redis, only: ServiceName | None = None) -> dict[ServiceName, Service]:
+    """Ask every service once, side by side; or only one."""
+    found: dict[ServiceName, Service] = {}
 
-    async def one(name: str, question: Callable[[], Awaitable[Any]]) -> None:
+    async def one(name: ServiceName, question: Callable[[], Awaitable[Any]]) -> None:
         found[name] = await _timed(name, question)
 
     async with anyio.create_task_group() as group:
-        group.start_soon(one, "database", database.ping)
-        group.start_soon(one, "cache", redis.ping)
+        if only in {None, "database"}:
+            group.start_soon(one, "database", database.ping)
+        if only in {None, "cache"}:
+            group.start_soon(one, "cache", redis.ping)
     return found
 
 
@@ -61,7 +64,7 @@ async def _timed(name: str, question: Callable[[], Awaitable[Any]]) -> Service:
         log.warning("probe failed", service=name, error=str(error))
         return Service("unhealthy", _ms_since(began), f"The {name} does not answer.")
     latency_ms = _ms_since(began)
-    status = "healthy" if latency_ms < _SLOW_MS else "degraded"
+    status: Status = "healthy" if latency_ms < _SLOW_MS else "degraded"
     return Service(status, latency_ms, f"The {name} answers{'' if status == 'healthy' else ', but slowly'}.")
 
 

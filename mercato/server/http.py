@@ -10,6 +10,15 @@ from contextlib import contextmanager
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+class TrimmedHeaders(HttpToolsProtocol):
+    """Header values without the white space after them: RFC 9110 says that it is no part, and the parser leaves it."""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take in one header."""
+        super().on_header(name, value.rstrip(b" \t"))
 
 
 class HttpServer(uvicorn.Server):
@@ -25,7 +34,7 @@ class HttpServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="uvloop",
-                http="httptools",
+                http=TrimmedHeaders,
                 ws="none",
                 log_config=None,
                 access_log=False,

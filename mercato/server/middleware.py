@@ -18,6 +18,7 @@ log = structlog.stdlib.get_logger("mercato.access")
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _REQUEST_ID = re.compile(r"[\w.-]{8,64}")
+_PARAMETER_HEADER = re.compile(r"mcp-param-[\w-]{1,64}", re.IGNORECASE)
 _CORS_METHODS = "POST, OPTIONS"
 _CORS_REQUEST_HEADERS = (
     "authorization, content-type, accept, x-api-key, x-request-id, last-event-id, mcp-session-id, "
@@ -134,7 +135,7 @@ class HostCheck:
             text = "This Origin may not call: set MERCATO_ALLOWED_ORIGINS."
             await error_response(403, -32600, text)(scope, receive, send)
         elif origin is not None and scope["method"] == "OPTIONS":
-            await _preflight(origin, send)
+            await _preflight(origin, headers.get("access-control-request-headers", ""), send)
         else:
             await self._app(scope, receive, _with_cors(send, origin) if origin is not None else send)
 
@@ -156,10 +157,12 @@ def _cors(origin: str) -> dict[str, str]:
     return {"access-control-allow-origin": origin, "vary": "Origin"}
 
 
-async def _preflight(origin: str, send: Send) -> None:
+async def _preflight(origin: str, wanted: str, send: Send) -> None:
+    # A tool's parameters may travel as headers of their own, `Mcp-Param-…`, which cannot be listed beforehand.
+    parameters = [name.strip().lower() for name in wanted.split(",") if _PARAMETER_HEADER.fullmatch(name.strip())]
     headers = _cors(origin) | {
         "access-control-allow-methods": _CORS_METHODS,
-        "access-control-allow-headers": _CORS_REQUEST_HEADERS,
+        "access-control-allow-headers": ", ".join([_CORS_REQUEST_HEADERS, *parameters]),
         "access-control-max-age": "600",
     }
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]

@@ -16,6 +16,7 @@ from mercato.migrations.runner import upgrade
 from mercato.plugins.catalog import Catalog
 from mercato.plugins.check import refused_plugins
 from mercato.plugins.manager import Found, Plugins, discover
+from mercato.server.administration import ServerAdministration
 from mercato.server.auth.directory import Directory
 from mercato.server.changes import ChangeBus
 from mercato.server.contexts import ContextFactory
@@ -89,7 +90,9 @@ async def open_runtime(
         changes = ChangeBus(redis)
         directory = Directory(database, changes)
         ring = settings.key_ring()
-        contexts = ContextFactory(database, ring, http, plugins)
+        contexts = ContextFactory(
+            database, ring, http, plugins, ServerAdministration(database, redis, changes, plugins)
+        )
         changes.start()
         stack.push_async_callback(changes.stop)
         yield Runtime(

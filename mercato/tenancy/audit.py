@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlmodel import Field
+from sqlmodel import Field, col
 
+from mercato.tenancy.accounts import User
 from mercato.tenancy.database import TenantDatabase
+from mercato.tenancy.pages import Page, read_page
 from mercato.tenancy.principal import Principal
 from mercato.tenancy.rows import CORE_SCHEMA, TenantOwned, identity, reference, timestamp
 
@@ -65,6 +68,53 @@ def record(
             effect=masked(effect),
         )
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry as it is shown, with its user's name where it has a user."""
+
+    id: int
+    at: datetime
+    user_id: int | None
+    user: str | None
+    kind: str
+    client_id: str | None
+    request_id: str | None
+    action: str
+    arguments: dict[str, Any]
+    effect: dict[str, Any]
+
+
+async def list_entries(
+    db: TenantDatabase,
+    *,
+    user_id: int | None = None,
+    action: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    before_id: int | None = None,
+    limit: int,
+) -> Page[Entry]:
+    """Return entries, newest first, from `since` to just before `until`; below an id, to go on from there."""
+    entry_id, at = col(AuditEntry.id), col(AuditEntry.at)
+    wanted = _entries()
+    if user_id is not None:
+        wanted = wanted.where(col(AuditEntry.user_id) == user_id)
+    if action is not None:
+        wanted = wanted.where(col(AuditEntry.action) == action)
+    if since is not None:
+        wanted = wanted.where(at >= since)
+    if until is not None:
+        wanted = wanted.where(at < until)
+    position = None if before_id is None else entry_id < before_id
+    return await read_page(db, wanted, Entry, order=entry_id.desc(), position=position, limit=limit)
+
+
+def _entries() -> sa.Select[Any]:
+    shown = (item.name for item in fields(Entry))
+    columns: list[Any] = [User.name if name == "user" else getattr(AuditEntry, name) for name in shown]
+    return sa.select(*columns).select_from(AuditEntry).outerjoin(User, col(User.id) == AuditEntry.user_id)
 
 
 def masked(value: Any) -> Any:

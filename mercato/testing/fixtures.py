@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,19 +31,21 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def mercato_addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
+def mercato_addresses() -> Iterator[Addresses]:
     """Embedded engines in a temporary directory, without the care for power cuts that a real one takes."""
     from mercato.server.engines import Engines
     from mercato.server.runtime import Addresses
 
-    home = tmp_path_factory.mktemp("mercato", numbered=True)
-    for directory in (home, *home.parents[:2]):  # as root the engines run as another user, who must get here
-        directory.chmod(0o755)
+    home = Path(tempfile.mkdtemp(prefix="mercato-test-"))
+    home.chmod(0o755)  # as root the engines run as another user, who must get in
     engines = Engines(home / "data", durable=False)
-    engines.start()
-    engines.wait()
-    yield Addresses(engines.database_url, engines.redis_url)
-    engines.stop()
+    try:
+        engines.start()
+        engines.wait()
+        yield Addresses(engines.database_url, engines.redis_url)
+    finally:
+        engines.stop()
+        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

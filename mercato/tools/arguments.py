@@ -57,7 +57,9 @@ def parse(model: type[BaseModel], schema: Schema, raw: Mapping[str, Any]) -> dic
     try:
         parsed = model.model_validate(dict(raw))
     except ValidationError as error:
-        problems = [(_path(detail), _reason(detail)) for detail in error.errors(include_url=False, include_input=False)]
+        problems = [
+            (_path(detail), reason_of(detail)) for detail in error.errors(include_url=False, include_input=False)
+        ]
         raise _invalid(schema, raw, problems) from None
     return {name: getattr(parsed, name) for name in type(parsed).model_fields}
 
@@ -92,9 +94,10 @@ def _path(detail: ErrorDetails) -> str:
     return ".".join(map(str, detail["loc"])) or "arguments"
 
 
-def _reason(detail: ErrorDetails) -> str:
+def reason_of(detail: ErrorDetails) -> str:
+    """Return what is wrong with a value, in words that follow its name."""
     if detail["type"] == "value_error":  # raised by a validator of the plugin, in its author's words
-        return f"is not valid: {detail['ctx']['error']}"
+        return f"is not valid: {str(detail['ctx']['error']).rstrip('.')}"
     return _REASONS.get(detail["type"], "is not valid").format(**detail.get("ctx", {}))
 
 

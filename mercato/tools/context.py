@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -15,6 +15,7 @@ from structlog.stdlib import BoundLogger
 from mercato.tenancy.database import TenantDatabase
 from mercato.tenancy.principal import Principal
 from mercato.tenancy.tenants import Tenant
+from mercato.tools.administration import Administration
 from mercato.tools.errors import Declined
 from mercato.tools.schema import Schema, input_schema
 
@@ -56,6 +57,10 @@ class Client(Protocol):
 
 class Host(Protocol):
     """What the server hands to contexts: the parts behind their methods, and what `mercato.admin` shows."""
+
+    @property
+    def administration(self) -> Administration:
+        """What `mercato.admin` shows and sets."""
 
     async def connection(self, db: TenantDatabase, integration: str, account: str | None) -> Connected:
         """Return a connected account with readable credentials. Raises `NotConnected`."""
@@ -103,6 +108,7 @@ class Context:
     log: BoundLogger
     _host: Host = field(repr=False)
     _stored_settings: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    _after_commit: list[Callable[[], Awaitable[None]]] = field(default_factory=list, repr=False)
 
     async def connection(self, name: str, account: str | None = None) -> Connected:
         """Return the tenant's account at an outside service. Raises `NotConnected`, whose text says what to do."""

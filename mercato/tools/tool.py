@@ -144,7 +144,7 @@ class Tool:
 
 def _check(tool: Tool) -> None:
     if not inspect.iscoroutinefunction(tool.function):
-        raise TypeError(f"the tool {tool.name or tool.function!r} must be an `async def` function")
+        raise TypeError(f"the tool {tool.name or repr(tool.function)} must be an `async def` function")
     if not NAME.fullmatch(tool.name):
         raise TypeError(f"the tool name {tool.name!r} must be snake_case, 64 characters at most")
     if not tool.description:

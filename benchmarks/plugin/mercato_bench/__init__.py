@@ -1,3 +1,3 @@
-"""A plugin from outside: the tools that every server of the benchmark has. `shape` needs pydantic only, so that peers share it."""
+"""A plugin from outside: the tools that every server of the benchmark has. Peers share `shape`: it needs no mercato."""
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-VERBS = ("search", "list", "get", "summarize", "compare", "rank", "count", "export", "forecast", "review", "match", "audit")
+VERBS = ("search", "list", "get", "sum", "compare", "rank", "count", "export", "forecast", "review", "match", "audit")
 NOUNS = ("orders", "customers", "products", "shipments", "campaigns", "creators", "bookings")
 MOST_TOOLS = len(VERBS) * len(NOUNS)
+MEASURED = "bench_search_orders"
 ARGUMENTS: dict[str, Any] = {"item_id": 4711, "query": "blue shoes", "status": "open", "limit": 10}
 """What every measured call sends: four of the six parameters."""
 
@@ -46,8 +47,8 @@ def names(count: int) -> Iterator[tuple[str, str]]:
     """Yield the name and the description of the first `count` tools."""
     pairs = [(verb, noun) for noun in NOUNS for verb in VERBS]
     for verb, noun in pairs[:count]:
-        text = f"{verb.capitalize()} {noun} of the business. Use it when the person asks about {noun} in general or about one"
-        yield f"{verb}_{noun}", f"{text} of them by id; for anything else there is a sibling with another verb or noun."
+        text = f"{verb.capitalize()} {noun} of the business. Use it when the person asks about {noun} in general,"
+        yield f"bench_{verb}_{noun}", f"{text} or about one by id; for anything else there is a sibling of another name."
 
 
 def answer(item_id: int, status: str) -> Answer:
@@ -62,7 +63,12 @@ def plain_tool(name: str, description: str) -> Callable[..., Awaitable[Answer]]:
     """Return a tool's function as peers take it: without a context."""
 
     async def tool(
-        item_id: ItemId, query: Query = "", status: Status = "open", limit: Limit = 10, since: Since = "", full: Full = False
+        item_id: ItemId,
+        query: Query = "",
+        status: Status = "open",
+        limit: Limit = 10,
+        since: Since = "",
+        full: Full = False,
     ) -> Answer:
         return answer(item_id, status)
 

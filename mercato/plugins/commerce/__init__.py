@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from mercato import Category, PluginSettings, hookimpl
+from mercato.plugins.commerce import customers, inventory, orders, products, prompts
 from mercato.plugins.commerce.category import commerce
 from mercato.plugins.commerce.settings import CommerceSettings
+
+__all__ = ["customers", "inventory", "orders", "products", "prompts"]
 
 
 @hookimpl

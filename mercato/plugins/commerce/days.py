@@ -12,7 +12,7 @@ from mercato import Tenant, ToolError
 
 
 def within_days(
-    tenant: Tenant, column: sa.ColumnElement[Any], first: date | None, last: date | None
+    tenant: Tenant, column: sa.SQLColumnExpression[Any], first: date | None, last: date | None
 ) -> list[sa.ColumnElement[bool]]:
     """Return the conditions that a time falls on a day from `first` to `last`, both included. Raises `ToolError`."""
     if first and last and first > last:

@@ -38,8 +38,8 @@ class Listing:
     show: sa.Select[Any]
     counted: Any
     where: Sequence[sa.ColumnElement[bool]]
-    key: sa.ColumnElement[Any]
-    id: sa.ColumnElement[Any]
+    key: sa.SQLColumnExpression[Any]
+    id: sa.SQLColumnExpression[int]
     ascending: bool = False
 
     async def page(self, ctx: ToolContext, cursor: str | None, limit: int) -> Page:
@@ -63,13 +63,14 @@ class Listing:
 
     def _beyond(self, key: Any, id: int) -> sa.ColumnElement[bool]:  # noqa: A002  # what it is called
         here = sa.tuple_(self.key, self.id)
-        wide = self.key.type if self._key_type is datetime else sa.BigInteger()  # a cursor's number may pass int4
+        # A cursor's number may be too large for the column's own type.
+        wide = sa.DateTime(timezone=True) if self._key_type is datetime else sa.BigInteger()
         there = sa.tuple_(sa.literal(key, wide), sa.literal(id, sa.BigInteger()))
         return here > there if self.ascending else here < there
 
     @property
     def _key_type(self) -> type:
-        return datetime if isinstance(self.key.type, sa.DateTime) else int
+        return datetime if isinstance(self.key.label(None).type, sa.DateTime) else int
 
     def _purpose(self, tenant_id: int) -> str:
         digest = hashlib.sha256(repr((tenant_id, self.filters)).encode()).hexdigest()

@@ -14,9 +14,7 @@ MOST_UNITS = 1_000_000_000
 
 OrderStatus = Literal["pending", "confirmed", "processing", "shipped", "delivered", "cancelled", "refunded"]
 FulfillmentStatus = Literal["unfulfilled", "partial", "fulfilled"]
-FinancialStatus = Literal[
-    "pending", "authorized", "paid", "partially_paid", "partially_refunded", "refunded", "voided"
-]
+FinancialStatus = Literal["pending", "authorized", "paid", "partially_paid", "partially_refunded", "refunded", "voided"]
 ProductStatus = Literal["draft", "active", "archived"]
 
 OrderId = Annotated[int, Field(ge=1, le=MOST_ID, description="The order's `id`, not its number.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import mcp_types as mcp
@@ -61,7 +62,13 @@ class EnvelopeChannel(Channel):
     ) -> None:
         super().__init__(ctx)
         self._answers = answers or {}
-        self._earlier: dict[str, Any] = orjson.loads(state) if state else {}
+        self._state = state
+
+    @cached_property
+    def _earlier(self) -> dict[str, Any]:
+        # Read when something is asked: the state of a raw tool is its own, and need not be JSON.
+        earlier: dict[str, Any] = orjson.loads(self._state) if self._state else {}
+        return earlier
 
     @property
     def can_ask(self) -> bool:

@@ -8,7 +8,9 @@ from typing import Any
 
 import orjson
 from mcp.server import Server
-from starlette.requests import Request
+from mcp.server.streamable_http import check_accept_headers
+from mcp_types import INVALID_REQUEST
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message as AsgiMessage
 from starlette.types import Receive, Scope, Send
@@ -17,7 +19,7 @@ from mercato.plugins.catalog import Catalog, ScopeMissing
 from mercato.server.auth.directory import Caller
 from mercato.server.auth.middleware import REALM
 from mercato.server.mcp.legacy import Legacy
-from mercato.server.mcp.messages import Malformed, Message, error_response, read_message
+from mercato.server.mcp.messages import Malformed, Message, read_message
 from mercato.server.mcp.modern import Modern, is_modern
 from mercato.tools.errors import ToolError
 
@@ -40,22 +42,22 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
         request = Request(scope, receive)
-        if request.method != "POST":
-            response = error_response(405, -32600, "Send a POST: this server opens no stream of its own.")
-            response.headers["Allow"] = "POST, OPTIONS"
-            await response(scope, receive, send)
-            return
         try:
+            _check_headers(request)
             body = await request.body()
             message = read_message(body)
         except Malformed as broken:
             await broken.response()(scope, receive, send)
             return
-        if (refusal := self._scope_refusal(message, request.state.caller)) is not None:
-            await refusal(scope, receive, send)
+        except ClientDisconnect:
             return
-        form = self._modern if is_modern(scope) else self._legacy
-        await form.handle(scope, _replayed(body, receive), send)
+        if message.method is None:  # an answer, though nothing was asked: taken in, as the protocol has it
+            await Response(status_code=202)(scope, receive, send)
+        elif (refusal := self._scope_refusal(message, request.state.caller)) is not None:
+            await refusal(scope, receive, send)
+        else:
+            form = self._modern if is_modern(scope) else self._legacy
+            await form.handle(scope, _replayed(body, receive), send)
 
     def _scope_refusal(self, message: Message, caller: Caller) -> Response | None:
         """Return the step-up challenge where the credential lacks a scope: an HTTP 403, not an error inside."""
@@ -74,12 +76,23 @@ class Endpoint:
         return None
 
 
+def _check_headers(request: Request) -> None:
+    """Refuse what is no MCP request at all. Raises `Malformed`."""
+    if request.method != "POST":
+        raise Malformed(INVALID_REQUEST, "Send a POST: this server opens no stream of its own.", status=405)
+    if not request.headers.get("content-type", "").lower().startswith("application/json"):
+        raise Malformed(INVALID_REQUEST, "The Content-Type must be application/json.")
+    if check_accept_headers(request) != (True, True):
+        text = "The client must accept both application/json and text/event-stream."
+        raise Malformed(INVALID_REQUEST, text, status=406)
+
+
 def _step_up(missing: ScopeMissing, message: Message) -> Response:
     body = {
         "jsonrpc": "2.0",
         "id": message.id,
         "error": {
-            "code": -32600,
+            "code": INVALID_REQUEST,
             "message": f"{missing} Its owner can make a key that has it.",
             "data": {"code": "insufficient_scope", "scope": missing.scope},
         },

@@ -10,7 +10,6 @@ import orjson
 from starlette.responses import Response
 
 DEEPEST = 64
-_BRACKETS_WORTH_COUNTING = 2 * DEEPEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +22,20 @@ class Message:
 
 
 class Malformed(ValueError):
-    """A body that is no JSON-RPC message; knows its error code and, if it could be read, the request's id."""
+    """What is no MCP message; knows its error code and HTTP status and, if it could be read, the request's id."""
 
-    def __init__(self, code: int, text: str, request_id: Any = None) -> None:
+    def __init__(self, code: int, text: str, request_id: Any = None, *, status: int = 400) -> None:
         super().__init__(text)
         self.code = code
         self.request_id = request_id
+        self.status = status
 
-    def response(self, status: int = 400) -> Response:
+    def response(self) -> Response:
         """Return the HTTP answer."""
-        return error_response(status, self.code, str(self), self.request_id)
+        response = error_response(self.status, self.code, str(self), self.request_id)
+        if self.status == 405:
+            response.headers["Allow"] = "POST, OPTIONS"
+        return response
 
 
 def read_message(body: bytes) -> Message:
@@ -45,7 +48,7 @@ def read_message(body: bytes) -> Message:
         raise Malformed(mcp.INVALID_REQUEST, "Batches are not supported: send one message at a time.")
     if not isinstance(raw, dict):
         raise Malformed(mcp.INVALID_REQUEST, "A message must be a JSON object.")
-    if body.count(b"[") + body.count(b"{") > _BRACKETS_WORTH_COUNTING and _deeper_than(raw, DEEPEST):
+    if body.count(b"[") + body.count(b"{") > DEEPEST and _deeper_than(raw, DEEPEST):
         raise Malformed(mcp.INVALID_REQUEST, f"The message is nested more than {DEEPEST} levels deep.")
     return _checked(raw)
 
@@ -64,12 +67,12 @@ def _checked(raw: dict[str, Any]) -> Message:
         raise Malformed(mcp.INVALID_REQUEST, '`jsonrpc` must be "2.0".', request_id)
     if "method" not in raw and ("result" in raw or "error" in raw):
         return Message(None, None, {})
-    method, params = raw.get("method"), raw.get("params", {})
+    method, params = raw.get("method"), raw.get("params")
     if not isinstance(method, str):
         raise Malformed(mcp.INVALID_REQUEST, "`method` must be a text.", request_id)
-    if not isinstance(params, dict):
+    if params is not None and not isinstance(params, dict):
         raise Malformed(mcp.INVALID_PARAMS, "`params` must be an object.", request_id)
-    return Message(request_id, method, params)
+    return Message(request_id, method, params or {})
 
 
 def _deeper_than(value: Any, levels: int) -> bool:

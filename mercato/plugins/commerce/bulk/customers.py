@@ -46,7 +46,7 @@ _UPDATED = [name for name in _INSERTED if name not in {"external_id", "orders_co
 _MATCH = """
 create temporary table matched_customers on commit drop as
 select s.line, coalesce(by_id.id, by_email.id) as found_id,
-       exists (select from commerce.orders o where o.customer_id = coalesce(by_id.id, by_email.id)) as has_orders
+       exists (select from commerce.orders o where o.customer_id = coalesce(by_id.id, by_email.id)) as is_counted
 from staged_customers s
 left join commerce.customers by_id on by_id.external_id = s.external_id
 left join (
@@ -61,14 +61,15 @@ left join (
 _UPDATE = f"""
 update commerce.customers c
 set {", ".join(f"{name} = s.{name}" for name in _UPDATED)}, external_id = coalesce(s.external_id, c.external_id),
-    orders_count = case when m.has_orders or c.currency <> s.currency then c.orders_count else s.orders_count end,
-    total_spent_minor = case when m.has_orders or c.currency <> s.currency then c.total_spent_minor else s.total_spent_minor end,
+    orders_count = case when m.is_counted or c.currency <> s.currency then c.orders_count else s.orders_count end,
+    total_spent_minor =
+        case when m.is_counted or c.currency <> s.currency then c.total_spent_minor else s.total_spent_minor end,
     updated_at = now()
 from staged_customers s join matched_customers m using (line)
 where c.id = m.found_id
   and (({", ".join(f"c.{name}" for name in _UPDATED)}, c.external_id)
        is distinct from ({", ".join(f"s.{name}" for name in _UPDATED)}, coalesce(s.external_id, c.external_id))
-       or not m.has_orders and c.currency = s.currency
+       or not m.is_counted and c.currency = s.currency
        and (c.orders_count, c.total_spent_minor) is distinct from (s.orders_count, s.total_spent_minor))
 """
 _INSERT = f"""
@@ -80,10 +81,17 @@ order by s.line
 """
 
 
-async def put_customers(session: AsyncSession, customers: Sequence[StagedCustomer]) -> PutCustomers:
-    """Insert and update customers, once in a transaction. No two may have the same id in the shop or address."""
-    await stage(session, "staged_customers", StagedCustomer, customers)
-    await run(session, _MATCH)
+async def stage_customers(session: AsyncSession, customers: Sequence[StagedCustomer]) -> None:
+    """Copy customers to where `put_customers` takes them from, once in a transaction.
+
+    No two may have the same id in the shop or the same address.
+    """
+    await stage(session, "staged_customers", StagedCustomer, customers, "line, external_id, email")
+
+
+async def put_customers(session: AsyncSession) -> PutCustomers:
+    """Insert and update the customers that were staged."""
+    staged = await run(session, _MATCH)
     updated = await run(session, _UPDATE)
     new = await run(session, _INSERT)
-    return PutCustomers(new, updated, len(customers) - new - updated)
+    return PutCustomers(new, updated, staged - new - updated)

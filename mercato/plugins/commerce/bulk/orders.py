@@ -134,7 +134,7 @@ with made as (
     select {", ".join(f"s.{name}" for name in _INSERTED)}, m.customer_id
     from staged_orders s join matched_orders m using (line)
     where m.found_id is null
-    order by s.placed_at
+    order by s.line
     returning id, number
 )
 update matched_orders m set order_id = made.id from made where made.number = m.number
@@ -196,13 +196,15 @@ where n.id = c.id
 """
 
 
-async def put_orders(
-    session: AsyncSession, orders: Sequence[StagedOrder], lines: Sequence[StagedLine], *, currency: str
-) -> PutOrders:
-    """Insert and update orders with their lines, once in a transaction. `currency` is for customers that are made."""
-    await stage(session, "staged_orders", StagedOrder, orders)
-    await stage(session, "staged_lines", StagedLine, lines)
-    await run(session, _MATCH)
+async def stage_orders(session: AsyncSession, orders: Sequence[StagedOrder], lines: Sequence[StagedLine]) -> None:
+    """Copy orders with their lines to where `put_orders` takes them from, once in a transaction."""
+    await stage(session, "staged_orders", StagedOrder, orders, "line, external_id, number, email")
+    await stage(session, "staged_lines", StagedLine, lines, "order_line, sku")
+
+
+async def put_orders(session: AsyncSession, currency: str) -> PutOrders:
+    """Insert and update the orders that were staged. `currency` is that of customers who are made."""
+    staged = await run(session, _MATCH)
     rejected = [
         Rejection(line, f"the number {number} belongs to another order already")
         for line, number in await fetch(session, _TAKEN)
@@ -211,15 +213,15 @@ async def put_orders(
     updated = await run(session, _UPDATE)
     new = await run(session, _INSERT)
     removed = await run(session, _REMOVE_LINES)
-    ((lines_new, lines_updated),) = await fetch(session, _PUT_LINES)
+    [lines] = await fetch(session, _PUT_LINES)
     if new or updated:
         await run(session, _COUNT)
-    unchanged = len(orders) - len(rejected) - new - updated
-    return PutOrders(new, updated, unchanged, lines_new, lines_updated, removed, customers_new, rejected)
+    unchanged = staged - len(rejected) - new - updated
+    return PutOrders(new, updated, unchanged, lines[0], lines[1], removed, customers_new, rejected)
 
 
 async def _link_customers(session: AsyncSession, currency: str) -> int:
     await run(session, _LINK_BY_ID)
     await run(session, _LINK_BY_EMAIL)
-    ((made,),) = await fetch(session, _MAKE_CUSTOMERS, currency=currency)
-    return int(made)
+    [made] = await fetch(session, _MAKE_CUSTOMERS, currency=currency)
+    return int(made[0])

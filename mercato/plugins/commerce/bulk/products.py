@@ -141,21 +141,25 @@ order by found_id
 """
 
 
-async def put_products(
-    session: AsyncSession, products: Sequence[StagedProduct], variants: Sequence[StagedVariant], *, reason: str
-) -> PutProducts:
-    """Insert and update products with their variants, once in a transaction. `reason` explains changes of stock.
+async def stage_products(
+    session: AsyncSession, products: Sequence[StagedProduct], variants: Sequence[StagedVariant]
+) -> None:
+    """Copy products with their variants to where `put_products` takes them from, once in a transaction.
 
     No two products may have the same handle, and no two variants of one the same options.
     """
-    await stage(session, "staged_products", StagedProduct, products)
-    await stage(session, "staged_variants", StagedVariant, variants)
-    await run(session, _MATCH)
+    await stage(session, "staged_products", StagedProduct, products, "line, handle")
+    await stage(session, "staged_variants", StagedVariant, variants, "product_line, position, option_values")
+
+
+async def put_products(session: AsyncSession, reason: str) -> PutProducts:
+    """Insert and update the products that were staged. `reason` explains changes of stock in the ledger."""
+    staged = await run(session, _MATCH)
     updated = await run(session, _UPDATE)
     new = await run(session, _INSERT)
     variants_new, variants_updated = await _put_variants(session)
     await run(session, _RECORD_STOCK, reason=reason)
-    return PutProducts(new, updated, len(products) - new - updated, variants_new, variants_updated)
+    return PutProducts(new, updated, staged - new - updated, variants_new, variants_updated)
 
 
 async def _put_variants(session: AsyncSession) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Staging: rows of named tuples, copied into a temporary table of the transaction, which has their fields as columns."""
+"""Staging: named tuples, copied into a temporary table of the transaction that has their fields as columns."""
 
 from __future__ import annotations
 
@@ -35,8 +35,11 @@ class Rejection(NamedTuple):
     reason: str
 
 
-async def stage(session: AsyncSession, table: str, kind: type[Any], rows: Sequence[Any]) -> None:
-    """Copy rows, named tuples of `kind`, into a new temporary table, gone with the transaction."""
+async def stage(session: AsyncSession, table: str, kind: Any, rows: Sequence[Any], keys: str) -> None:
+    """Copy rows, named tuples of `kind`, into a new temporary table, gone with the transaction.
+
+    `keys` are the columns by which it is joined, for the planner to know.
+    """
     connection = await session.connection()
     await connection.exec_driver_sql(_TAKE_TURNS)
     await connection.exec_driver_sql(f"create temporary table {table} ({_columns(kind)}) on commit drop")
@@ -45,7 +48,7 @@ async def stage(session: AsyncSession, table: str, kind: type[Any], rows: Sequen
         raise RuntimeError("rows can be staged in a transaction only")
     await raw.copy_records_to_table(table, records=rows, columns=kind._fields)
     # Without it the planner knows nothing of the table, and reads all of the others instead of looking up.
-    await connection.exec_driver_sql(f"analyze {table}")
+    await connection.exec_driver_sql(f"analyze {table} ({keys})")
 
 
 async def run(session: AsyncSession, statement: str, **values: Any) -> int:
@@ -54,13 +57,14 @@ async def run(session: AsyncSession, statement: str, **values: Any) -> int:
     return max(result.rowcount, 0)
 
 
-async def fetch(session: AsyncSession, statement: str, **values: Any) -> Sequence[sa.Row[Any]]:
+async def fetch(session: AsyncSession, statement: str, **values: Any) -> list[tuple[Any, ...]]:
     """Run a statement; return its rows."""
-    return (await (await session.connection()).execute(sa.text(statement), values)).all()
+    result = await (await session.connection()).execute(sa.text(statement), values)
+    return [tuple(row) for row in result]
 
 
 @cache
-def _columns(kind: type[Any]) -> str:
+def _columns(kind: Any) -> str:
     return ", ".join(f"{name} {_TYPES[_plain(hint)]}" for name, hint in get_type_hints(kind).items())
 
 

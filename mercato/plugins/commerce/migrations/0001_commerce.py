@@ -103,8 +103,7 @@ def _index(table: str, *columns: str) -> None:
 
 
 def _index_email(table: str) -> None:
-    columns = ["tenant_id", sa.text("lower(email)")]
-    op.create_index(f"ix_{table}_tenant_id_email", table, columns, schema="commerce")
+    op.create_index(f"ix_{table}_tenant_id_email", table, ["tenant_id", sa.text("lower(email)")], schema="commerce")
 
 
 def _customers() -> None:

@@ -20,18 +20,20 @@ from mercato.plugins.commerce.params import Day, FinancialStatus, FulfillmentSta
 @commerce.tool(read_only=True)
 async def list_orders(
     ctx: ToolContext,
-    status: Annotated[OrderStatus | None, Field(description="Only orders at this step.")] = None,
-    fulfillment_status: Annotated[FulfillmentStatus | None, Field(description="Only orders sent this far.")] = None,
-    financial_status: Annotated[FinancialStatus | None, Field(description="Only orders paid this far.")] = None,
-    customer_email: Annotated[str | None, Field(max_length=200, description="The whole address, in any case.")] = None,
-    date_from: Annotated[Day, Field(description="First day placed, in the tenant's time zone.")] = None,
-    date_to: Annotated[Day, Field(description="Last day placed, included.")] = None,
+    status: Annotated[OrderStatus | None, Field(description="Only this step.")] = None,
+    fulfillment_status: Annotated[FulfillmentStatus | None, Field(description="Only sent this far.")] = None,
+    financial_status: Annotated[FinancialStatus | None, Field(description="Only paid this far.")] = None,
+    customer_email: Annotated[
+        str | None, Field(min_length=1, max_length=200, description="Whole, in any case.")
+    ] = None,
+    date_from: Annotated[Day, Field(description="First day, in the tenant's zone.")] = None,
+    date_to: Annotated[Day, Field(description="Last day, included.")] = None,
     limit: Limit = 10,
     cursor: Cursor = None,
 ) -> OrderPage:
-    """List orders, newest first, by any mix of filters; `total_count` counts all that match.
+    """List orders, newest first, by any mix of filters.
 
-    For a word or a number use `search_orders`; for all of one customer `get_customer_orders`.
+    For a text or a number use `search_orders`, for one customer `get_customer_orders`.
     """
     equal = {"status": status, "fulfillment_status": fulfillment_status, "financial_status": financial_status}
     where = [getattr(Order, name) == value for name, value in equal.items() if value is not None]

@@ -86,6 +86,7 @@ def optional_money(text: str, exponent: int, column: str) -> int | None:
     return money(text, exponent, column) if text.strip() else None
 
 
+@lru_cache(maxsize=1024)
 def whole(text: str, column: str, *, lowest: int = 0) -> int:
     """Return a whole number."""
     trimmed = text.strip()
@@ -124,19 +125,23 @@ def boolean(text: str, column: str) -> bool:
 
 def line(text: str, longest: int = LINE_MAX) -> str | None:
     """Return a text of one line, or None when there is none."""
-    if "\n" in text or "\r" in text or "\t" in text:
+    if not text:
+        return None
+    if not text.isprintable():
         text = " ".join(text.split())
     return text.strip()[:longest].rstrip() or None
 
 
 def note(text: str, longest: int = NOTE_MAX) -> str | None:
     """Return a text of any number of lines, or None when there is none."""
+    if not text:
+        return None
     return text.replace("\r\n", "\n").replace("\r", "\n").strip()[:longest].rstrip() or None
 
 
 def bare(text: str, longest: int = LINE_MAX) -> str | None:
     """Return an id, a phone number, a postal code without the quote that keeps spreadsheets from counting with it."""
-    return line(text.strip().lstrip("'"), longest)
+    return line(text.strip().lstrip("'"), longest) if text else None
 
 
 def email(text: str) -> str | None:

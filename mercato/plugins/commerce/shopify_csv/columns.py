@@ -30,7 +30,7 @@ class Columns(Generic[Cells]):
 
     kind: str
     cells: type[Cells]
-    needed: tuple[str, ...]
+    needed: tuple[str, ...] = ()
     older: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def found_in(self, header: Sequence[str], file: str) -> Callable[[list[str]], Cells]:

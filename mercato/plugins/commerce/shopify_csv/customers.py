@@ -8,7 +8,7 @@ from typing import NamedTuple
 import orjson
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from mercato.plugins.commerce.bulk.customers import StagedCustomer, put_customers
+from mercato.plugins.commerce.bulk.customers import StagedCustomer, put_customers, stage_customers
 from mercato.plugins.commerce.bulk.staging import Json, Rejection
 from mercato.plugins.commerce.shopify_csv.cells import (
     BadCell,
@@ -97,11 +97,13 @@ class CustomersFile:
             raise BadRows([Rejection(group.line, again)])
         return customer
 
-    async def put(
-        self, session: AsyncSession, items: Sequence[StagedCustomer]
-    ) -> tuple[dict[str, int], list[Rejection]]:
-        """Put customers into the table."""
-        return (await put_customers(session, items))._asdict(), []
+    async def stage(self, session: AsyncSession, items: Sequence[StagedCustomer]) -> None:
+        """Copy customers to the database."""
+        await stage_customers(session, items)
+
+    async def put(self, session: AsyncSession) -> tuple[dict[str, int], list[Rejection]]:
+        """Put them into the table."""
+        return (await put_customers(session))._asdict(), []
 
 
 def customer_of(at: int, cells: CustomerCells, currency: str) -> StagedCustomer:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from mercato import ImportContext, Rejected
+from mercato.plugins.commerce.bulk.staging import Rejection
 from mercato.plugins.commerce.shopify_csv.reader import Reader, count_lines
 from mercato.plugins.commerce.shopify_csv.rejects import RejectFile
 from mercato.plugins.commerce.shopify_csv.source import Batch, Source, batches
 
-Item = TypeVar("Item")
 Open = Callable[[list[str], str, str], Source[Any]]
 """Makes a source of a file's header, its name, and the tenant's currency."""
 
@@ -32,36 +31,49 @@ async def import_file(
         reader = Reader(file)
         source = open_source(reader.header, path.name, context.tenant.currency)
         with RejectFile(path) as rejects:
-            async with aclosing(_ahead(batches(reader, source))) as coming:
-                async for batch in coming:
-                    await _store(context, path.name, source, batch, counts, rejects)
+            ahead = _Ahead(batches(reader, source))
+            try:
+                while batch := await ahead.take():
+                    done, rejections = await _store(context, source, batch, ahead)
+                    counts.update(done)
+                    rejects.add(Rejected(path.name, *one) for one in sorted(batch.rejections + rejections))
                     context.progress(kind, batch.line, max(lines, batch.line))
+            finally:
+                await ahead.end()
     return counts, rejects
 
 
+class _Ahead:
+    """Reads the next batch in a thread while the database is busy with the one before."""
+
+    def __init__(self, coming: Iterator[Batch[Any]]) -> None:
+        self._coming = coming
+        self._reading: asyncio.Task[Batch[Any] | None] | None = None
+
+    def start(self) -> asyncio.Task[Batch[Any] | None]:
+        """Begin to read the next one."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(asyncio.to_thread(next, self._coming, None))
+        return self._reading
+
+    async def take(self) -> Batch[Any] | None:
+        """Return the next one, or None at the end."""
+        batch = await asyncio.shield(self.start())
+        self._reading = None
+        return batch
+
+    async def end(self) -> None:
+        """Wait for the thread: it holds the file, and cannot be told to stop."""
+        if self._reading is not None:
+            await asyncio.wait([self._reading])
+
+
 async def _store(
-    context: ImportContext,
-    file: str,
-    source: Source[Item],
-    batch: Batch[Item],
-    counts: Counter[str],
-    rejects: RejectFile,
-) -> None:
-    rejections = batch.rejections
-    if batch.items:
-        async with context.begin() as db:
-            done, more = await source.put(db.session, batch.items)
-        counts.update(done)
-        rejections = rejections + more
-    rejects.add(Rejected(file, line, reason) for line, reason in sorted(rejections))
-
-
-async def _ahead(coming: Iterator[Batch[Item]]) -> AsyncIterator[Batch[Item]]:
-    """Yield batches, each read in a thread while the database is busy with the one before."""
-    task = asyncio.create_task(asyncio.to_thread(next, coming, None))
-    try:
-        while (batch := await asyncio.shield(task)) is not None:
-            task = asyncio.create_task(asyncio.to_thread(next, coming, None))
-            yield batch
-    finally:
-        await asyncio.wait([task])  # the thread holds the file, and cannot be told to stop
+    context: ImportContext, source: Source[Any], batch: Batch[Any], ahead: _Ahead
+) -> tuple[dict[str, int], list[Rejection]]:
+    if not batch.items:
+        return {}, []
+    async with context.begin() as db:
+        await source.stage(db.session, batch.items)
+        ahead.start()  # not before: the copying needs the interpreter too, and the database would wait for it
+        return await source.put(db.session)

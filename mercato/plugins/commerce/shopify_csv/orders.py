@@ -119,6 +119,8 @@ def order_of(at: int, cells: OrderCells, billing: BillingCells, shipping: Shippi
     fulfillment = fulfillment_status(cells.fulfillment_status)
     cancelled_at = optional_moment(cells.cancelled_at, "Cancelled at")
     discount = money(cells.discount_amount, exponent, "Discount Amount")
+    billing_address = _address(*billing)
+    is_same = tuple(billing) == tuple(shipping)  # as they are for most
     first_name, last_name = _split(billing.billing_name or shipping.shipping_name)
     return StagedOrder(
         line=at,
@@ -141,8 +143,8 @@ def order_of(at: int, cells: OrderCells, billing: BillingCells, shipping: Shippi
         total_minor=money(cells.total, exponent, "Total"),
         refunded_minor=money(cells.refunded_amount, exponent, "Refunded Amount"),
         discount_codes=names(cells.discount_code),
-        shipping_address=_address(*shipping),
-        billing_address=_address(*billing),
+        shipping_address=billing_address if is_same else _address(*shipping),
+        billing_address=billing_address,
         tags=names(cells.tags),
         customer_note=note(cells.notes),
         cancel_reason=None,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from mercato.plugins.commerce.bulk.orders import StagedLine, StagedOrder, put_orders
+from mercato.plugins.commerce.bulk.orders import StagedLine, StagedOrder, put_orders, stage_orders
 from mercato.plugins.commerce.bulk.staging import Rejection
 from mercato.plugins.commerce.shopify_csv.cells import BadCell, bare, exponent_of
 from mercato.plugins.commerce.shopify_csv.groups import Group, grouped
@@ -50,11 +50,14 @@ class OrdersFile:
             raise BadRows(Rejection(line, f"{reason}{told}") for line, reason in faults)
         return taken
 
-    async def put(self, session: AsyncSession, items: Sequence[TakenOrder]) -> tuple[dict[str, int], list[Rejection]]:
-        """Put orders with their lines into the tables."""
+    async def stage(self, session: AsyncSession, items: Sequence[TakenOrder]) -> None:
+        """Copy orders with their lines to the database."""
         lines = [line for item in items for line in item.lines]
-        done = await put_orders(session, [item.order for item in items], lines, currency=self._currency)
-        counts = done._asdict()
+        await stage_orders(session, [item.order for item in items], lines)
+
+    async def put(self, session: AsyncSession) -> tuple[dict[str, int], list[Rejection]]:
+        """Put them into the tables."""
+        counts = (await put_orders(session, self._currency))._asdict()
         rejections = counts.pop("rejected")
         return counts, rejections
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from mercato.plugins.commerce.bulk.products import StagedProduct, StagedVariant, put_products
+from mercato.plugins.commerce.bulk.products import StagedProduct, StagedVariant, put_products, stage_products
 from mercato.plugins.commerce.bulk.staging import Rejection
 from mercato.plugins.commerce.shopify_csv.cells import BadCell, bare, exponent_of
 from mercato.plugins.commerce.shopify_csv.groups import Group, grouped
@@ -48,11 +48,14 @@ class ProductsFile:
             raise BadRows(Rejection(line, f"{reason}{told}") for line, reason in faults)
         return taken
 
-    async def put(self, session: AsyncSession, items: Sequence[TakenProduct]) -> tuple[dict[str, int], list[Rejection]]:
-        """Put products with their variants into the tables."""
+    async def stage(self, session: AsyncSession, items: Sequence[TakenProduct]) -> None:
+        """Copy products with their variants to the database."""
         variants = [variant for item in items for variant in item.variants]
-        done = await put_products(session, [item.product for item in items], variants, reason=REASON)
-        return done._asdict(), []
+        await stage_products(session, [item.product for item in items], variants)
+
+    async def put(self, session: AsyncSession) -> tuple[dict[str, int], list[Rejection]]:
+        """Put them into the tables."""
+        return (await put_products(session, REASON))._asdict(), []
 
     def _key(self, cells: list[str]) -> str:
         return bare(cells[self._handle_at]) or "" if len(cells) > self._handle_at else ""

@@ -34,8 +34,11 @@ class Source(Protocol[Item]):
     def take(self, group: Group) -> Item:
         """Return what the rows of a group say. Raises `BadRows`."""
 
-    async def put(self, session: AsyncSession, items: Sequence[Item]) -> tuple[dict[str, int], list[Rejection]]:
-        """Put a batch into the tables; return what became of it, by name, and what could not be put."""
+    async def stage(self, session: AsyncSession, items: Sequence[Item]) -> None:
+        """Copy a batch to the database."""
+
+    async def put(self, session: AsyncSession) -> tuple[dict[str, int], list[Rejection]]:
+        """Put what was staged into the tables; return what became of it, by name, and what could not be put."""
 
 
 @dataclass(slots=True)

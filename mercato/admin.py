@@ -1,0 +1,184 @@
+"""The second public module, for plugins that administer: what the server and the tenant's own records let be seen.
+
+Every function takes the context of a call and acts for its tenant only. What is for owners and admins is said where a
+tool is declared: `@category.tool(admin=True, …)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from sqlmodel import select
+
+from mercato.tenancy import audit, configuration, people
+from mercato.tenancy.audit import Entry
+from mercato.tenancy.configuration import PROFILE
+from mercato.tenancy.connections import Connection
+from mercato.tenancy.errors import NotFound
+from mercato.tenancy.grants import Grant
+from mercato.tenancy.memberships import Role
+from mercato.tenancy.pages import Page
+from mercato.tenancy.people import Person
+from mercato.tools.administration import DisabledPlugin, LoadedPlugin, ServiceHealth, ServiceName, Status
+from mercato.tools.configuring import refusal_of, refuse_unknown, schemas_of
+from mercato.tools.context import ToolContext
+from mercato.tools.errors import ToolError
+from mercato.tools.schema import Schema
+
+__all__ = [
+    "PROFILE",
+    "Changed",
+    "DisabledPlugin",
+    "Entry",
+    "LoadedPlugin",
+    "Page",
+    "Person",
+    "Process",
+    "Role",
+    "Section",
+    "ServiceHealth",
+    "ServiceName",
+    "Status",
+    "disabled_plugins",
+    "find_user",
+    "list_audit_entries",
+    "list_users",
+    "loaded_plugins",
+    "probe",
+    "process",
+    "read_config",
+    "switched_on",
+    "update_config",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The process that answers."""
+
+    version: str
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the tenant's configuration: its values, secrets masked, and the schema of each."""
+
+    name: str
+    values: Mapping[str, Any]
+    schemas: Mapping[str, Schema]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A setting that has another value now. Secrets are masked."""
+
+    key: str
+    old: Any
+    new: Any
+
+
+def process(ctx: ToolContext) -> Process:
+    """Return which version runs here, and since when."""
+    return Process(ctx._host.administration.version, ctx._host.administration.started_at)
+
+
+async def probe(ctx: ToolContext, only: ServiceName | None = None) -> Sequence[ServiceHealth]:
+    """Ask every service that the server stands on whether it answers, or only one; takes three seconds at most."""
+    return await ctx._host.administration.probe(only)
+
+
+def loaded_plugins(ctx: ToolContext) -> Sequence[LoadedPlugin]:
+    """Return the plugins that serve, by name."""
+    return ctx._host.administration.loaded_plugins()
+
+
+def disabled_plugins(ctx: ToolContext) -> Sequence[DisabledPlugin]:
+    """Return the plugins that were taken out, and why."""
+    return ctx._host.administration.disabled_plugins()
+
+
+async def list_users(
+    ctx: ToolContext,
+    *,
+    role: Role | None = None,
+    search: str | None = None,
+    after_id: int | None = None,
+    limit: int = 25,
+) -> Page[Person]:
+    """Return members of the tenant by id, above one to go on from there; `search` looks in names and addresses."""
+    return await people.list_people(ctx.db, role=role, search=search, after_id=after_id, limit=limit)
+
+
+async def find_user(ctx: ToolContext, user_id: int) -> Person:
+    """Return a member, be it one who has left. Raises `ToolError`."""
+    try:
+        return await people.find_person(ctx.db, user_id)
+    except NotFound as error:
+        raise ToolError(str(error), field="user_id", next_step="`list_users` shows who there is.") from None
+
+
+async def list_audit_entries(
+    ctx: ToolContext,
+    *,
+    user_id: int | None = None,
+    action: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    before_id: int | None = None,
+    limit: int = 25,
+) -> Page[Entry]:
+    """Return what was written for the tenant, newest first, from `since` to just before `until`."""
+    return await audit.list_entries(
+        ctx.db, user_id=user_id, action=action, since=since, until=until, before_id=before_id, limit=limit
+    )
+
+
+async def switched_on(ctx: ToolContext) -> tuple[list[str], list[str]]:
+    """Return the categories that the tenant has on, and the integrations that it has connected."""
+    categories = await ctx.db.rows(select(Grant.category).order_by(Grant.category))
+    integrations = await ctx.db.rows(select(Connection.integration).distinct().order_by(Connection.integration))
+    return [row[0] for row in categories], [row[0] for row in integrations]
+
+
+async def read_config(ctx: ToolContext, section: str | None = None) -> list[Section]:
+    """Return the tenant's configuration, or one section of it. Raises `ToolError`, which names the sections."""
+    models = _models(ctx)
+    chosen = models if section is None else {section: _model(models, section)}
+    values = await configuration.read_sections(ctx.db, chosen)
+    return [Section(name, audit.masked(values[name]), schemas_of(model)) for name, model in chosen.items()]
+
+
+async def update_config(ctx: ToolContext, section: str, given: Mapping[str, Any]) -> tuple[list[Changed], Section]:
+    """Store values over a section's present ones; return what is different now, and the section.
+
+    Raises `ToolError`, with the field and its allowed values, and then nothing is stored. After the commit every
+    process forgets what it knew, so that the next call sees the change.
+    """
+    model = _model(_models(ctx), section)
+    refuse_unknown(section, model, given)
+    try:
+        before, after = await configuration.merge_section(ctx.db, section, model, given)
+    except ValidationError as error:
+        raise refusal_of(section, model, error) from None
+    ctx._after_commit.append(partial(ctx._host.administration.access_changed, ctx.tenant.id))
+    shown_before, shown_after = audit.masked(before), audit.masked(after)
+    changed = [Changed(key, shown_before[key], shown_after[key]) for key in given if before[key] != after[key]]
+    return changed, Section(section, shown_after, schemas_of(model))
+
+
+def _models(ctx: ToolContext) -> Mapping[str, type[BaseModel]]:
+    return {PROFILE: configuration.TenantProfile} | {
+        name: model for name, model in ctx._host.administration.tenant_settings().items() if name != PROFILE
+    }
+
+
+def _model(models: Mapping[str, type[BaseModel]], section: str) -> type[BaseModel]:
+    if section not in models:
+        raise ToolError(f"There is no section {section!r}.", field="section", allowed=list(models))
+    return models[section]

@@ -1,0 +1,15 @@
+"""System: the state of the server, and of the tenant on it: configuration, members, audit, plugins."""
+
+from __future__ import annotations
+
+from mercato import Category, hookimpl
+from mercato.plugins.system import audit, configuration, health, plugins, profile, users
+from mercato.plugins.system.category import system
+
+__all__ = ["audit", "configuration", "health", "plugins", "profile", "users"]
+
+
+@hookimpl
+def register_categories() -> list[Category]:
+    """Return the category `system`."""
+    return [system]

@@ -1,0 +1,66 @@
+"""What the server lets be seen and set of itself, put together from its parts."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel
+from redis.asyncio import Redis
+
+from mercato.plugins.manager import Plugins
+from mercato.server.changes import Change, ChangeBus
+from mercato.server.health import probe
+from mercato.tenancy.database import Database
+from mercato.tenancy.rows import utc_now
+from mercato.tools.administration import DisabledPlugin, LoadedPlugin, ServiceHealth, ServiceName
+
+
+class ServerAdministration:
+    """The parts of this process behind `mercato.admin`."""
+
+    def __init__(self, database: Database, redis: Redis, changes: ChangeBus, plugins: Plugins) -> None:
+        self._database = database
+        self._redis = redis
+        self._changes = changes
+        self._plugins = plugins
+        self.version = importlib.metadata.version("mercato")
+        self.started_at = utc_now()
+
+    async def probe(self, only: ServiceName | None = None) -> Sequence[ServiceHealth]:
+        """Ask every service now, or only one."""
+        found = await probe(self._database, self._redis, only)
+        now = utc_now()
+        return [
+            ServiceHealth(name, service.status, service.latency_ms, service.message, now)
+            for name, service in found.items()
+        ]
+
+    def loaded_plugins(self) -> Sequence[LoadedPlugin]:
+        """Return the plugins that serve, by name."""
+        return [
+            LoadedPlugin(
+                name=plugin.name,
+                origin=plugin.origin,
+                version=plugin.version,
+                categories=tuple(category.name for category in plugin.categories),
+                tool_count=sum(len(category.tools) for category in plugin.categories),
+            )
+            for _, plugin in sorted(self._plugins.loaded.items())
+        ]
+
+    def disabled_plugins(self) -> Sequence[DisabledPlugin]:
+        """Return the plugins that do not, in the order in which they failed."""
+        return [DisabledPlugin(failure.plugin, failure.stage, failure.reason) for failure in self._plugins.failures]
+
+    def tenant_settings(self) -> Mapping[str, type[BaseModel]]:
+        """Return the model of what a tenant may set, by the name of the plugin that registered it."""
+        return {
+            plugin.name: plugin.settings.tenant
+            for _, plugin in sorted(self._plugins.loaded.items())
+            if plugin.settings is not None and plugin.settings.tenant is not None
+        }
+
+    async def access_changed(self, tenant_id: int) -> None:
+        """Let every process forget what it has read of this tenant."""
+        await self._changes.publish(Change("access", tenant_id))

@@ -1,0 +1,112 @@
+"""The runs of the suite, and the verdict: what failed must be exactly what is expected to fail."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from processes import CommandFailed, output_of
+
+_EXPECTED = Path(__file__).parent / "expected"
+_SUMMARY = re.compile(r"^[✓✗] (?P<scenario>\S+): (?P<passed>\d+) passed, (?P<failed>\d+) failed", re.MULTILINE)
+_ANNOUNCED = re.compile(r"^Running .*\((\d+) scenarios\)", re.MULTILINE)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_LONGEST_RUN_S = 600
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: a version of the suite, and the scenarios to ask it for."""
+
+    name: str
+    package: str
+    scenarios: tuple[str, ...]
+
+
+RUNS = (
+    Run("0.1.16", "conformance-0-1", ("--suite", "all")),
+    Run("2025-11-25", "conformance-0-2", ("--requirements", "2025-11-25")),
+    Run("2026-07-28", "conformance-0-2", ("--requirements", "2026-07-28")),
+    Run("all", "conformance-0-2", ("--suite", "all")),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a run. Checks are counted; scenarios are named.
+
+    The suite's own `--expected-failures` is not used: it takes warnings for failures, and does not judge the scenarios
+    that a revision does not score.
+    """
+
+    run: str
+    passed: int
+    failed: int
+    scenarios: int
+    expected: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    stale: tuple[str, ...]
+    warned: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+    @property
+    def good(self) -> bool:
+        """Whether exactly what was expected to fail has failed."""
+        return not (self.unexpected or self.stale)
+
+
+async def run_suite(run: Run, node: Path, packages: Path, url: str, results: Path) -> Verdict:
+    """Run the suite against `url`; keep what it wrote in `results`. Raises `CommandFailed` where it did not finish."""
+    folder = results / run.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    program = packages / run.package / "dist" / "index.js"
+    command = [node, program, "server", "--url", url, *run.scenarios, "-o", folder]
+    log = folder / "errors.log"
+    written = _COLOUR.sub("", await output_of(command, log=log, ends_with=(0, 1), timeout_s=_LONGEST_RUN_S))
+    (folder / "output.txt").write_text(written)
+    return _verdict(run, written, folder)
+
+
+def _verdict(run: Run, written: str, folder: Path) -> Verdict:
+    lines = {found["scenario"]: found for found in _SUMMARY.finditer(written)}
+    announced = _ANNOUNCED.search(written)
+    if announced is None or int(announced[1]) != len(lines):
+        raise CommandFailed(f"the run {run.name} did not come to its end; see {folder}")
+    failed = {scenario for scenario, found in lines.items() if int(found["failed"])}
+    expected = set(_expected_failures(run))
+    return Verdict(
+        run=run.name,
+        passed=sum(int(found["passed"]) for found in lines.values()),
+        failed=sum(int(found["failed"]) for found in lines.values()),
+        scenarios=len(lines),
+        expected=tuple(sorted(failed & expected)),
+        unexpected=tuple(sorted(failed - expected)),
+        stale=tuple(sorted(expected - failed)),
+        warned=tuple(sorted({scenario for scenario, check in _checks(folder) if check["status"] == "WARNING"})),
+        reasons=tuple(_reasons(folder, failed - expected)),
+    )
+
+
+def _expected_failures(run: Run) -> list[str]:
+    """Return the scenarios of the run's file, which the suite itself could read too."""
+    return re.findall(r"^ +- (\S+)", (_EXPECTED / f"{run.name}.yaml").read_text(), re.MULTILINE)
+
+
+def _reasons(folder: Path, scenarios: set[str]) -> Iterator[str]:
+    for scenario, check in _checks(folder):
+        if scenario in scenarios and check["status"] == "FAILURE":
+            yield f"{scenario}: {check['id']}: {check.get('errorMessage', check['description'])}"
+
+
+def _checks(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every check with its scenario, whose name the suite's folders carry between `server-` and the time."""
+    for file in sorted(folder.glob("server-*/checks.json")):
+        scenario = re.sub(r"^server-(.+)-\d{4}-\d\d-\d\dT[\d-]+Z$", r"\1", file.parent.name)
+        for check in json.loads(file.read_text()):
+            yield scenario, check

@@ -1,0 +1,8 @@
+from __future__ import annotations
+
+from mercato import hookimpl
+
+
+@hookimpl
+def register_categories():
+    return ["commerce"]
