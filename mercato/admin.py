@@ -25,7 +25,7 @@ from mercato.tenancy.memberships import Role
 from mercato.tenancy.pages import Page
 from mercato.tenancy.people import Person
 from mercato.tools.administration import DisabledPlugin, LoadedPlugin, ServiceHealth, ServiceName, Status
-from mercato.tools.configuring import refusal_of, refuse_unknown, schemas_of
+from mercato.tools.configuring import check_given, refusal_of, schemas_of
 from mercato.tools.context import ToolContext
 from mercato.tools.errors import ToolError
 from mercato.tools.schema import Schema
@@ -161,14 +161,15 @@ async def update_config(ctx: ToolContext, section: str, given: Mapping[str, Any]
     process forgets what it knew, so that the next call sees the change.
     """
     model = _model(_models(ctx), section)
-    refuse_unknown(section, model, given)
+    check_given(section, model, given)
     try:
         before, after = await configuration.merge_section(ctx.db, section, model, given)
     except ValidationError as error:
         raise refusal_of(section, model, error) from None
-    ctx._after_commit.append(partial(ctx._host.administration.access_changed, ctx.tenant.id))
     shown_before, shown_after = audit.masked(before), audit.masked(after)
     changed = [Changed(key, shown_before[key], shown_after[key]) for key in given if before[key] != after[key]]
+    if changed:
+        ctx._after_commit.append(partial(ctx._host.administration.access_changed, ctx.tenant.id))
     return changed, Section(section, shown_after, schemas_of(model))
 
 

@@ -82,9 +82,9 @@ class ChangeBus:
                     self.connected = True
                     self._deliver(Change("access", 0))  # whatever happened while nobody listened
                     async for message in pubsub.listen():
-                        if message["type"] == "message":
-                            self._deliver(Change(**orjson.loads(message["data"])))
-            except (RedisError, OSError, ValueError, TypeError) as error:
+                        if message["type"] == "message" and (change := _change_of(message["data"])) is not None:
+                            self._deliver(change)
+            except (RedisError, OSError) as error:
                 self.connected = False
                 log.warning("changes interrupted", error=str(error))
                 await asyncio.sleep(_RETRY_S)
@@ -92,3 +92,12 @@ class ChangeBus:
     def _deliver(self, change: Change) -> None:
         for listener in list(self._listeners.values()):
             listener(change)
+
+
+def _change_of(data: bytes) -> Change | None:
+    """Return the change in a message; None for one of another version of mercato, or of nobody's."""
+    try:
+        return Change(**orjson.loads(data))
+    except (ValueError, TypeError):
+        log.warning("a change could not be read")
+        return None

@@ -24,6 +24,7 @@ class TrimmedHeaders(HttpToolsProtocol):
 class HttpServer(uvicorn.Server):
     """uvicorn that ends open streams gracefully before it waits for connections, and returns instead of re-raising.
 
+    The application's lifespan is the caller's to run, so that what it raises at start reaches them as it is.
     uvicorn raises the signal again once it is done, which would end the process before its engines are left.
     """
 
@@ -36,6 +37,7 @@ class HttpServer(uvicorn.Server):
                 loop="uvloop",
                 http=TrimmedHeaders,
                 ws="none",
+                lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -6,11 +6,13 @@ import importlib.metadata
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx
 from mcp.server import Server
 from redis.asyncio import Redis
+from sqlalchemy.exc import DBAPIError
 
 from mercato.migrations.runner import upgrade
 from mercato.plugins.catalog import Catalog
@@ -20,6 +22,7 @@ from mercato.server.administration import ServerAdministration
 from mercato.server.auth.directory import Directory
 from mercato.server.changes import ChangeBus
 from mercato.server.contexts import ContextFactory
+from mercato.server.engines import EngineError
 from mercato.server.mcp.callers import Callers
 from mercato.server.mcp.handlers import Handlers
 from mercato.server.mcp.server import build_server
@@ -63,6 +66,18 @@ class Runtime:
         return build_server(handlers, self.ring, VERSION)
 
 
+class _SharedHttp(httpx.AsyncClient):
+    """The one HTTP client, which all calls of all tenants share: it keeps no cookies, and no tool closes it."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport | None) -> None:
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        super().__init__(timeout=_HTTP_TIMEOUT_S, transport=transport, cookies=no_cookies)
+
+    async def aclose(self) -> None:
+        """Refuse."""
+        raise RuntimeError("`http` belongs to the server, which closes it")
+
+
 @asynccontextmanager
 async def open_runtime(
     settings: Settings,
@@ -86,7 +101,7 @@ async def open_runtime(
         stack.push_async_callback(database.close)
         redis = Redis.from_url(addresses.redis_url, socket_timeout=None, socket_connect_timeout=5)
         stack.push_async_callback(redis.aclose)
-        http = await stack.enter_async_context(httpx.AsyncClient(timeout=_HTTP_TIMEOUT_S, transport=transport))
+        http = await stack.enter_async_context(_SharedHttp(transport))
         changes = ChangeBus(redis)
         directory = Directory(database, changes)
         ring = settings.key_ring()
@@ -119,7 +134,13 @@ def load_plugins(settings: Settings, *, found: Iterable[Found] | None = None, st
 async def migrate(plugins: Plugins, database_url: str) -> Mapping[str, bool]:
     """Bring the core and every plugin up to date; return which changed. A plugin whose migration fails is taken out."""
     versions = {plugin.name: plugin.migrations for plugin in plugins.loaded.values() if plugin.migrations is not None}
-    results = await upgrade(database_url, versions)
+    try:
+        results = await upgrade(database_url, versions)
+    except DBAPIError as error:
+        reason = str(error.orig).partition("\n")[0]
+        raise EngineError(
+            f"The database cannot be brought up to date: {reason}. Its user must own it and be allowed to make roles."
+        ) from error
     for result in results:
         if result.error is not None:
             plugins.fail(result.schema, "migrate", result.error)

@@ -39,8 +39,8 @@ class TenantProfile(BaseModel):
 async def read_sections(db: TenantDatabase, models: Mapping[str, type[BaseModel]]) -> dict[str, Values]:
     """Return every section's present values, defaults included, as JSON has them."""
     (profile,) = await db.rows(select(TenantRecord.name, TenantRecord.currency, TenantRecord.timezone))
-    rows = await db.rows(select(TenantSetting.section, TenantSetting.values))
-    stored: dict[str, Any] = {**dict(row._tuple() for row in rows), PROFILE: profile._asdict()}
+    stored = {row[0]: row[1] for row in await db.rows(select(TenantSetting.section, TenantSetting.values))}
+    stored[PROFILE] = profile._asdict()
     return {section: _present(model, stored.get(section, {})) for section, model in models.items()}
 
 

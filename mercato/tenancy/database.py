@@ -84,7 +84,7 @@ class TenantDatabase:
         self._read = read
         self._tenant_id = tenant_id
         self._read_only = read_only
-        self._session: AsyncSession | None = None
+        self._session: _TenantAsyncSession | None = None
         self.touched = False
 
     async def rows(self, statement: Statement) -> Sequence[Any]:
@@ -119,7 +119,7 @@ class TenantDatabase:
     async def commit(self) -> None:
         """Commit what `session` wrote, if it was used."""
         if self._session is not None:
-            await self._session.commit()
+            await self._session.commit_all()
 
     async def close(self) -> None:
         """Give the connection back; what was not committed is undone."""
@@ -165,6 +165,13 @@ class _TenantSession(Session):
 
 class _TenantAsyncSession(AsyncSession):
     sync_session_class = _TenantSession
+
+    async def commit(self) -> None:
+        """Refuse: a write and its audit entry are one transaction, which ends when the tool has returned."""
+        raise RuntimeError("`db.session` is committed for you, once the tool has returned; use `flush` to see ids")
+
+    async def commit_all(self) -> None:
+        await super().commit()
 
 
 @event.listens_for(_TenantSession, "after_begin")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -11,6 +12,10 @@ from pydantic_core import ErrorDetails
 
 from mercato.tools.errors import InvalidArguments
 from mercato.tools.schema import Schema, example_of
+
+_LONGEST_EXAMPLE = 1_000
+_LONGEST_NAME = 100
+_UNSTORABLE = "contains a character that cannot be stored (NUL or half a pair)"
 
 _REASONS = {
     "missing": "is missing",
@@ -35,6 +40,16 @@ _REASONS = {
     "datetime_type": "must be a time such as 2026-01-31T09:00:00Z",
     "datetime_parsing": "must be a time such as 2026-01-31T09:00:00Z",
     "datetime_from_date_parsing": "must be a time such as 2026-01-31T09:00:00Z",
+    "time_type": "must be a time of day such as 09:00:00",
+    "time_parsing": "must be a time of day such as 09:00:00",
+    "uuid_type": "must be a UUID",
+    "uuid_parsing": "must be a UUID",
+    "url_type": "must be a URL",
+    "url_parsing": "must be a URL",
+    "url_scheme": "must be a URL that begins with {expected_schemes}",
+    "multiple_of": "must be a multiple of {multiple_of}",
+    "set_type": "must be a list",
+    "tuple_type": "must be a list",
     "timezone_aware": "must name its offset, as in 2026-01-31T09:00:00Z",
     "greater_than": "must be greater than {gt}",
     "greater_than_equal": "must be at least {ge}",
@@ -52,38 +67,54 @@ _REASONS = {
 
 def parse(model: type[BaseModel], schema: Schema, raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments as the function takes them. Raises `InvalidArguments`."""
-    if unstorable := _unstorable(raw):
-        raise _invalid(schema, raw, [(unstorable, "contains a character that cannot be stored (NUL or half a pair)")])
+    if (problem := _unstorable(raw)) is not None:
+        raise _invalid(model, schema, raw, [problem])
     try:
         parsed = model.model_validate(dict(raw))
     except ValidationError as error:
         problems = [
             (_path(detail), reason_of(detail)) for detail in error.errors(include_url=False, include_input=False)
         ]
-        raise _invalid(schema, raw, problems) from None
-    return {name: getattr(parsed, name) for name in type(parsed).model_fields}
+        raise _invalid(model, schema, raw, problems) from None
+    arguments = {name: getattr(parsed, name) for name in type(parsed).model_fields}
+    if (problem := _unstorable(arguments)) is not None:  # `1e30` is a whole number only now
+        raise _invalid(model, schema, raw, [problem])
+    return arguments
 
 
-def _invalid(schema: Schema, raw: Mapping[str, Any], problems: list[tuple[str, str]]) -> InvalidArguments:
+def _invalid(
+    model: type[BaseModel], schema: Schema, raw: Mapping[str, Any], problems: list[tuple[str, str]]
+) -> InvalidArguments:
     properties: Mapping[str, Schema] = schema.get("properties", {})
     wrong = {path.partition(".")[0] for path, _ in problems}
-    example = example_of(schema, raw, wrong)
     field = problems[0][0].partition(".")[0]
-    allowed = _allowed(properties, field)
-    sentences = " ".join(f"`{path}` {reason}." for path, reason in problems[:5])
-    choice = f" Allowed for `{field}`: {', '.join(map(str, allowed))}." if field in properties and allowed else ""
+    allowed = _allowed(schema, problems[0][0])
+    example = _fitting(model, example_of(schema, raw, wrong), example_of(schema, {}, set()))
+    sentences = " ".join(f"`{_shown(path)}` {reason}." for path, reason in problems[:5])
+    choice = f" Allowed for `{_shown(problems[0][0])}`: {', '.join(map(str, allowed))}." if allowed else ""
     unknown = f" Parameters: {', '.join(properties) or 'none'}." if field not in properties else ""
+    shown = "" if example is None else f" Example: {_compact(example)}"
     return InvalidArguments(
-        f"{sentences}{choice}{unknown} Example: {_compact(example)}", field=field, allowed=allowed, example=example
+        f"{sentences}{choice}{unknown}{shown}", field=_shown(field), allowed=allowed, example=example
     )
 
 
-def _allowed(properties: Mapping[str, Schema], field: str) -> list[Any]:
-    schema = properties.get(field)
-    if schema is None:
-        return []
+def _allowed(schema: Schema, path: str) -> list[Any]:
+    """Return the values that are allowed at a path such as `lines.0.kind`, if they are a list."""
+    for part in path.split("."):
+        schema = schema.get("items", {}) if part.isdigit() else schema.get("properties", {}).get(part, {})
     values = schema.get("enum") or schema.get("items", {}).get("enum") or []
     return [value for value in values if value is not None]
+
+
+def _fitting(model: type[BaseModel], *examples: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the first example that is short and right: one that is wrong would be worse than none."""
+    for example in examples:
+        if _unstorable(example) is None and len(_compact(example)) <= _LONGEST_EXAMPLE:
+            with suppress(ValidationError):
+                model.model_validate(example)
+                return example
+    return None
 
 
 def _compact(value: Any) -> str:
@@ -94,23 +125,41 @@ def _path(detail: ErrorDetails) -> str:
     return ".".join(map(str, detail["loc"])) or "arguments"
 
 
+def _shown(path: str) -> str:
+    """Return a path that may be said: an unknown parameter's name can be anything."""
+    return path[:_LONGEST_NAME].encode("utf-8", "replace").decode()
+
+
 def reason_of(detail: ErrorDetails) -> str:
     """Return what is wrong with a value, in words that follow its name."""
-    if detail["type"] == "value_error":  # raised by a validator of the plugin, in its author's words
+    if detail["type"] in {"value_error", "assertion_error"}:  # raised by a validator, in its author's words
         return f"is not valid: {str(detail['ctx']['error']).rstrip('.')}"
     return _REASONS.get(detail["type"], "is not valid").format(**detail.get("ctx", {}))
 
 
-def _unstorable(value: Any, path: str = "") -> str | None:
-    """Return the path of the first text that PostgreSQL cannot store."""
+def _unstorable(value: Any, path: str = "") -> tuple[str, str] | None:
+    """Return the path of the first value that PostgreSQL cannot store, and why."""
     if isinstance(value, str):
-        return path if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value) else None
-    items: Any = ()
-    if isinstance(value, Mapping):
-        items = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
-    for name, item in items:
-        if (found := _unstorable(item, f"{path}.{name}".lstrip("."))) is not None:
-            return found
+        return None if _is_storable(value) else (path, _UNSTORABLE)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return path, "is too large a number"
+    for name, item in _items(value):
+        inner = f"{path}.{name}" if path else str(name)
+        if (problem := _unstorable(name, inner) or _unstorable(item, inner)) is not None:
+            return problem
     return None
+
+
+def _items(value: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(value, Mapping):
+        return value.items()
+    if isinstance(value, BaseModel):
+        return value.__dict__.items()
+    return enumerate(value) if isinstance(value, list | tuple | set | frozenset) else ()
+
+
+def _is_storable(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False

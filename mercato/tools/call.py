@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -77,7 +79,9 @@ async def call_tool(call: Call, contexts: Contexts) -> Outcome:
         return Outcome(error_result(error))
     except MCPError:
         raise  # a raw tool speaks the protocol itself
-    except (Exception, SystemExit) as error:  # noqa: BLE001  # the edge: whatever a plugin raises ends here
+    except BaseException as error:  # the edge: whatever a plugin raises ends here
+        if _is_not_the_tools(error):
+            raise
         return Outcome(error_result(_fault(call, error)))
 
 
@@ -100,7 +104,7 @@ async def _run(call: Call, contexts: Contexts) -> Outcome:
     parsed = call.tool.parse(arguments)
     await _confirm(call, conversation)
     async with contexts.open(call, conversation) as ctx:
-        value = await _within_time(call, conversation, ctx, parsed)
+        value = await _within_time(call, conversation, call.tool.function(ctx, **parsed))
         structured = call.tool.dump(value)
         text = _compact(call, structured)
         if not call.tool.read_only:
@@ -110,8 +114,7 @@ async def _run(call: Call, contexts: Contexts) -> Outcome:
 
 
 async def _run_raw(call: Call, arguments: Mapping[str, Any]) -> Outcome:
-    with anyio.fail_after(call.tool.timeout_s):
-        result = await call.tool.function(call.raw_context, dict(arguments))
+    result = await _within_time(call, None, call.tool.function(call.raw_context, dict(arguments)))
     if not isinstance(result, mcp.CallToolResult | mcp.InputRequiredResult):
         raise TypeError(f"the raw tool {call.tool.name} returned {type(result).__name__}, not a result of the SDK")
     return Outcome(result)
@@ -135,10 +138,11 @@ async def _confirm(call: Call, conversation: Conversation) -> None:
         raise Declined("The person did not confirm; nothing was changed.")
 
 
-async def _within_time(call: Call, conversation: Conversation, ctx: ToolContext, arguments: Mapping[str, Any]) -> Any:
+async def _within_time(call: Call, conversation: Conversation | None, running: Awaitable[Any]) -> Any:
     with anyio.move_on_after(call.tool.timeout_s) as scope:
-        conversation.scope = scope
-        return await call.tool.function(ctx, **arguments)
+        if conversation is not None:
+            conversation.scope = scope
+        return await running
     raise TimedOut(
         f"{call.tool.wire_title} took over {call.tool.timeout_s:g} seconds and was stopped; nothing was changed.",
         next_step="Ask for less at a time, or try again later.",
@@ -163,6 +167,17 @@ def _answer(value: Any, structured: dict[str, Any], text: str) -> Outcome:
         content.insert(0, mcp.TextContent(text=text))
     meta = dict(reply.meta) if reply.meta else None
     return Outcome(mcp.CallToolResult(content=content, structured_content=structured, _meta=meta), tuple(reply.changed))
+
+
+def _is_not_the_tools(error: BaseException) -> bool:
+    """Whether it is meant for whoever runs us: an interrupt, or a cancellation that somebody asked for.
+
+    A tool may raise `CancelledError` with nobody having cancelled it, by awaiting what was; its caller gets an answer.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return anyio.current_effective_deadline() == -math.inf or task is None or task.cancelling() > 0
+    return isinstance(error, KeyboardInterrupt | GeneratorExit)
 
 
 def _fault(call: Call, error: BaseException) -> InternalFault:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from mercato.tenancy.audit import MASK
 from mercato.tools.arguments import reason_of
 from mercato.tools.errors import ToolError
 from mercato.tools.schema import Schema, SchemaError, input_schema
+
+_LONGEST_NAME = 100
 
 
 def schemas_of(model: type[BaseModel]) -> Mapping[str, Schema]:
@@ -20,14 +24,20 @@ def schemas_of(model: type[BaseModel]) -> Mapping[str, Schema]:
     return properties
 
 
-def refuse_unknown(section: str, model: type[BaseModel], given: Iterable[str]) -> None:
-    """Refuse settings that the model does not have, and none at all. Raises `ToolError`."""
-    names, known = list(given), list(model.model_fields)
-    if not names:
+def check_given(section: str, model: type[BaseModel], given: Mapping[str, Any]) -> None:
+    """Refuse settings that the model does not have, a mask in the place of a secret, and none at all.
+
+    Raises `ToolError`.
+    """
+    known = list(model.model_fields)
+    if not given:
         raise ToolError("`settings` is empty.", field="settings", allowed=known)
-    for name in names:
+    for name, value in given.items():
         if name not in known:
-            raise ToolError(f"`{name}` is no setting of `{section}`.", field=f"settings.{name}", allowed=known)
+            shown = name[:_LONGEST_NAME]
+            raise ToolError(f"`{shown}` is no setting of `{section}`.", field=f"settings.{shown}", allowed=known)
+        if value == MASK:
+            raise ToolError(f"`{name}` is masked: leave it out to keep what it is.", field=f"settings.{name}")
 
 
 def refusal_of(section: str, model: type[BaseModel], error: ValidationError) -> ToolError:

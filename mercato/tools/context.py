@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -90,12 +91,14 @@ class Conversation:
             raise Declined("The person's answer does not fit the question; nothing was changed.") from None
 
     async def _off_the_clock(self, key: str, message: str, schema: Schema) -> Mapping[str, Any] | None:
-        began = current_time()
+        left_s = math.inf if self.scope is None else self.scope.deadline - current_time()
+        if self.scope is not None:
+            self.scope.deadline = math.inf
         try:
             return await self.client.ask(key, message, schema)
         finally:
             if self.scope is not None:
-                self.scope.deadline += current_time() - began
+                self.scope.deadline = current_time() + left_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

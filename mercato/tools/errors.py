@@ -62,17 +62,23 @@ class ToolError(Exception):
 
 
 class InvalidArguments(ToolError):
-    """The arguments do not fit the tool's parameters; carries an example that does."""
+    """The arguments do not fit the tool's parameters; carries an example that does, where one is known."""
 
     code = "invalid_arguments"
 
-    def __init__(self, message: str, *, field: str | None, allowed: Sequence[Any], example: dict[str, Any]) -> None:
+    def __init__(
+        self, message: str, *, field: str | None, allowed: Sequence[Any], example: dict[str, Any] | None
+    ) -> None:
         super().__init__(message, field=field, allowed=allowed)
         self.example = example
 
+    def text(self) -> str:
+        """Return the message, which has the allowed values where they belong."""
+        return self.message
+
     def data(self) -> dict[str, Any]:
         """Return the data with the corrected example."""
-        return {**super().data(), "example": self.example}
+        return super().data() | ({} if self.example is None else {"example": self.example})
 
 
 class SwitchedOff(ToolError):

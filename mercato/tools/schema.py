@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import TypeAdapter
 
 Schema = dict[str, Any]
 _NULL = {"type": "null"}
+_TEXTS = {
+    "date": "2026-01-31",
+    "date-time": "2026-01-31T09:00:00Z",
+    "email": "ada@example.com",
+    "time": "09:00:00Z",
+    "uri": "https://example.com/",
+    "uuid": "00000000-0000-4000-8000-000000000000",
+}
 
 
 class SchemaError(TypeError):
@@ -19,10 +27,6 @@ def input_schema(adapter: TypeAdapter[Any]) -> Schema:
     """Return the schema of a tool's arguments: an object whose optional parameters are absent, never null."""
     schema = _inlined(adapter.json_schema(mode="validation"), nullable=False)
     schema.setdefault("properties", {})
-    for name, parameter in schema["properties"].items():
-        if parameter.get("default", 0) is None:
-            del parameter["default"]
-        _refuse_unions(parameter, name)
     return {"type": "object", **schema}
 
 
@@ -48,15 +52,26 @@ def _inlined(root: Schema, *, nullable: bool) -> Schema:
                 raise SchemaError(f"the model {name} contains itself; a schema without references cannot say that")
             rest = {key: value for key, value in node.items() if key != "$ref"}
             return resolve({**definitions[name], **rest}, (*above, name))
+        if "oneOf" in node or "allOf" in node:
+            raise SchemaError("a union of types cannot be said in a schema that every client accepts")
         if "anyOf" in node:
             return resolve(_optional(node, nullable=nullable, resolve=lambda item: resolve(item, above)), above)
-        return {key: _child(key, value, above) for key, value in node.items() if key not in {"title", "$defs"}}
+        return {key: _child(key, value, above) for key, value in node.items() if not _is_left_out(key, value)}
 
     def _child(key: str, value: Any, above: tuple[str, ...]) -> Any:
         # The names of properties are not keywords: a parameter may well be called `title`.
         if key == "properties":
-            return {name: resolve(item, above) for name, item in value.items()}
+            return {name: _property(name, item, above) for name, item in value.items()}
         return value if key in {"default", "enum", "const", "examples", "required"} else resolve(value, above)
+
+    def _property(name: str, node: Any, above: tuple[str, ...]) -> Any:
+        try:
+            return resolve(node, above)
+        except SchemaError as error:
+            raise SchemaError(f"`{name}`: {error}") from None
+
+    def _is_left_out(key: str, value: Any) -> bool:
+        return key in {"title", "$defs"} or (key == "default" and value is None and not nullable)
 
     resolved: Schema = resolve(root, ())
     return resolved
@@ -69,16 +84,14 @@ def _optional(node: Schema, *, nullable: bool, resolve: Any) -> Schema:
         raise SchemaError("a union of types cannot be said in a schema that every client accepts")
     rest = {key: value for key, value in node.items() if key != "anyOf"}
     inner = {**resolve(choices[0]), **rest}
-    if nullable and len(choices) < len(node["anyOf"]) and isinstance(inner.get("type"), str):
-        inner["type"] = [inner["type"], "null"]
+    if nullable and len(choices) < len(node["anyOf"]):
+        if isinstance(inner.get("type"), str):
+            inner["type"] = [inner["type"], "null"]
+        if "const" in inner:
+            inner["enum"] = [inner.pop("const")]
         if "enum" in inner:
             inner["enum"] = [*inner["enum"], None]
     return inner
-
-
-def _refuse_unions(parameter: Schema, name: str) -> None:
-    if any(keyword in parameter for keyword in ("oneOf", "allOf", "anyOf", "$ref")):
-        raise SchemaError(f"the parameter `{name}` needs a union, which not every client accepts")
 
 
 def example_of(schema: Schema, given: Mapping[str, Any], wrong: set[str]) -> dict[str, Any]:
@@ -110,9 +123,9 @@ def _plain_value(schema: Schema) -> Any:
         case "object":
             return example_of(schema, {}, set())
         case _:
-            return _text(schema.get("format"), schema.get("minLength", 0))
+            return _text(schema)
 
 
-def _text(form: Literal["date", "date-time", "email", "uri"] | str | None, at_least: int) -> str:
-    texts = {"date": "2026-01-31", "date-time": "2026-01-31T09:00:00Z", "email": "ada@example.com"}
-    return texts.get(form or "", "text".ljust(at_least, "."))
+def _text(schema: Schema) -> str:
+    text = _TEXTS.get(schema.get("format", ""), "text".ljust(schema.get("minLength", 0), "."))
+    return text[: schema.get("maxLength")]

@@ -113,7 +113,7 @@ class Tool:
         model = value.model if isinstance(value, Reply) else value
         if not isinstance(model, BaseModel) or (self._returned is not Reply and not isinstance(model, self._returned)):
             raise TypeError(f"the tool {self.name} returned {type(model).__name__}, not {self._returned.__name__}")
-        dumped: dict[str, Any] = model.model_dump(mode="json")
+        dumped: dict[str, Any] = model.model_dump(mode="json", warnings="error")
         return dumped
 
     @cached_property

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from processes import CommandFailed
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from runs import RUNS, Run, Verdict, run_suite
@@ -69,11 +70,16 @@ def _show_json(verdicts: Sequence[Verdict]) -> None:
 
 def _show_table(verdicts: Sequence[Verdict]) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    table = Table("Run", "Scenarios", "Checks passed", "Checks failed", "Failures expected", "not", "Stale", "Result")
+    table = Table(
+        box=SIMPLE_HEAD,
+        caption="Passed and failed count checks; expected, unexpected and stale failures count scenarios.",
+    )
+    for column in ("Run", "Scenarios", "Passed", "Failed", "Expected", "Unexpected", "Stale", "Result"):
+        table.add_column(column, no_wrap=True)
     for verdict in verdicts:
-        counted = (verdict.scenarios, verdict.passed, verdict.failed, len(verdict.expected))
-        amiss = (len(verdict.unexpected), len(verdict.stale))
-        table.add_row(verdict.run, *map(str, (*counted, *amiss)), "ok" if verdict.good else "FAILED")
+        checks = (verdict.scenarios, verdict.passed, verdict.failed)
+        failures = (len(verdict.expected), len(verdict.unexpected), len(verdict.stale))
+        table.add_row(verdict.run, *map(str, (*checks, *failures)), "ok" if verdict.good else "FAILED")
     console.print(table)
     for verdict in verdicts:
         for reason in verdict.reasons:

@@ -7,13 +7,15 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from processes import CommandFailed, output_of, process
 from proxy import credential_proxy
+
+from mercato.server.engines import Engines
 
 _PLUGIN = Path(__file__).parent / "plugin"
 _MERCATO = Path(sys.executable).with_name("mercato")
@@ -27,10 +29,9 @@ async def server_under_test(log: Path) -> AsyncIterator[str]:
 
     The proxy behind that address has the key. The server itself asks everybody for one.
     """
-    with tempfile.TemporaryDirectory(prefix="mercato-conformance-") as scratch:
-        Path(scratch).chmod(0o755)  # as root the engines run as another user, who must get here
-        site = Path(scratch) / "site"
-        env = _environment(Path(scratch) / "data", site)
+    with _scratch() as scratch, _engines(scratch / "data"):
+        site = scratch / "site"
+        env = _environment(scratch / "data", site)
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
         await output_of([*pip, "--target", site, _PLUGIN], log=log)
         async with process([_MERCATO, "serve", "--port", "0", "--json"], log=log, env=env) as running:
@@ -38,6 +39,24 @@ async def server_under_test(log: Path) -> AsyncIterator[str]:
             key = await _key(env, log)
             async with credential_proxy(address.hostname or "", address.port or 0, key) as port:
                 yield f"http://localhost:{port}{address.path}"
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="mercato-conformance-") as folder:
+        Path(folder).chmod(0o755)  # as root the engines run as another user, who must get here
+        yield Path(folder)
+
+
+@contextmanager
+def _engines(data_dir: Path) -> Iterator[None]:
+    """Hold the engines that the server and the commands join: they are gone when this ends, however those ended."""
+    engines = Engines(data_dir, durable=False)
+    try:
+        engines.start()
+        yield
+    finally:
+        engines.stop()
 
 
 def _environment(data_dir: Path, site: Path) -> dict[str, str]:

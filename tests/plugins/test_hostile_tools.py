@@ -97,12 +97,12 @@ async def raise_cancelled(ctx: ToolContext) -> Answer:
 async def raise_group(ctx: ToolContext) -> Answer:
     """Raise out of a group of tasks."""
     async with anyio.create_task_group() as group:
-        group.start_soon(_exit)
+        group.start_soon(_raise_odd)
     return Answer(text="never")
 
 
-async def _exit() -> None:
-    raise SystemExit(8)
+async def _raise_odd() -> None:
+    raise OddError
 
 
 @hostile.tool(read_only=True)
@@ -241,7 +241,7 @@ def _code(result):
 async def test_a_tool_that_never_returns_is_stopped_and_says_so(client, name):
     result = await client.call_tool(name)
     assert _code(result) == "timed_out"
-    assert "took longer than 0.05 seconds" in result.content[0].text
+    assert "took over 0.05 seconds" in result.content[0].text
     assert result.meta["mercato/error"]["retryable"] is True
     await _still_serves(client)
 

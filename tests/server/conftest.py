@@ -63,14 +63,15 @@ async def listening(app: Starlette) -> AsyncIterator[Site]:
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
     server = HttpServer(app, max_wait_s=2)
-    serving = asyncio.create_task(server.serve(sockets=[bound]))
-    with anyio.fail_after(30):
-        await server.until_started(serving)
-    try:
-        yield Site(f"http://127.0.0.1:{bound.getsockname()[1]}", app)
-    finally:
-        server.should_exit = True
-        await serving
+    async with app.router.lifespan_context(app):
+        serving = asyncio.create_task(server.serve(sockets=[bound]))
+        with anyio.fail_after(30):
+            await server.until_started(serving)
+        try:
+            yield Site(f"http://127.0.0.1:{bound.getsockname()[1]}", app)
+        finally:
+            server.should_exit = True
+            await serving
 
 
 @pytest.fixture(scope="session")

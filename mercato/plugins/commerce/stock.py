@@ -31,7 +31,7 @@ async def change_stock(
 ) -> Stock | None:
     """Set or adjust the stock of a tracked variant, in one statement; None where it would not fit.
 
-    It never takes stock below zero, nor above `MOST_UNITS`; what is below zero already, from an import, may go up.
+    It takes stock neither below zero nor above `MOST_UNITS`; what an import left beyond either may come nearer.
     """
     statement = _change(variant_id, quantity, adjustment)
     row = (await ctx.db.session.exec(statement, execution_options={"synchronize_session": False})).first()
@@ -65,10 +65,12 @@ def _change(variant_id: int, quantity: int | None, adjustment: int | None) -> sa
         .subquery("before")
     )
     # bigint, so that what does not fit is refused here and not by the type of the column.
-    after = sa.cast(before.c.quantity, sa.BigInteger) + (adjustment or 0) if quantity is None else sa.literal(quantity)
+    present = sa.cast(before.c.quantity, sa.BigInteger)
+    after = present + (adjustment or 0) if quantity is None else sa.literal(quantity, sa.BigInteger())
+    fits = sa.and_(sa.or_(after >= 0, after > present), sa.or_(after <= MOST_UNITS, after < present))
     return (
         sa.update(Variant)
-        .where(col(Variant.id) == before.c.id, after <= MOST_UNITS, sa.or_(after >= 0, after > before.c.quantity))
+        .where(col(Variant.id) == before.c.id, fits)
         .values(inventory_quantity=after, updated_at=utc_now())
         .returning(before.c.quantity, col(Variant.inventory_quantity))
     )

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 
 from mercato import Cursor, Detail, Limit, ToolContext, ToolError, admin, decode_cursor, encode_cursor
 from mercato.plugins.system.category import system
 
 _LIST = "audit"
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:  # within a day of the calendar's ends
+        raise ValueError("in UTC it has no date") from None
+
+
+Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class AuditEntry(BaseModel):
@@ -42,12 +52,12 @@ class AuditLog(BaseModel):
 @system.tool(read_only=True, admin=True)
 async def get_audit_log(
     ctx: ToolContext,
-    user_id: Annotated[int | None, Field(ge=1, lt=2**53, description="Only what this user did.")] = None,
+    user_id: Annotated[int | None, Field(ge=1, description="Only what this user did.")] = None,
     action: Annotated[
         str | None, Field(max_length=100, description="Only this tool or command, as update_tenant_config.")
     ] = None,
-    since: Annotated[AwareDatetime | None, Field(description="From this time on, as 2026-01-31T00:00:00Z.")] = None,
-    until: Annotated[AwareDatetime | None, Field(description="Before this time.")] = None,
+    since: Annotated[Time | None, Field(description="From this time on, as 2026-01-31T00:00:00Z.")] = None,
+    until: Annotated[Time | None, Field(description="Before this time.")] = None,
     detail: Detail = "concise",
     cursor: Cursor = None,
     limit: Limit = 10,

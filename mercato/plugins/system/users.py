@@ -54,9 +54,7 @@ async def list_users(
 
 
 @system.tool(read_only=True)
-async def get_user(
-    ctx: ToolContext, user_id: Annotated[int, Field(ge=1, lt=2**53, description="`id` of a user.")]
-) -> User:
+async def get_user(ctx: ToolContext, user_id: Annotated[int, Field(ge=1, description="`id` of a user.")]) -> User:
     """Get one member of the tenant by id, be it one who has left. To find somebody by name use `list_users`."""
     return _user(await admin.find_user(ctx, user_id))
 

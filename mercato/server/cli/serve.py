@@ -11,11 +11,13 @@ import typer
 
 from mercato.server.cli.session import SET_UP, AsJson, DataDir, addresses_of, read_settings, started_engines
 from mercato.server.cli.terminal import say, say_json, stop, tell
+from mercato.server.engines import EngineError, Engines
 
 if TYPE_CHECKING:
     from mercato.server.cli.demo import Demo
-    from mercato.server.runtime import Addresses
     from mercato.server.settings import Settings
+
+_WATCH_S = 5
 
 
 def serve(
@@ -36,11 +38,12 @@ def serve(
         from mercato.server import app as _app  # noqa: F401  # loaded now, so that it overlaps with the engines
         from mercato.server.logs import configure_logs
         from mercato.server.settings import SettingsError
+        from mercato.tenancy.errors import TenancyError
 
         configure_logs(settings.log_level)
         try:
-            uvloop.run(_serve(settings, addresses_of(engines), listening, demo=demo, as_json=as_json))
-        except SettingsError as error:
+            uvloop.run(_serve(settings, engines, listening, demo=demo, as_json=as_json))
+        except (SettingsError, TenancyError) as error:
             stop(str(error), SET_UP)
 
 
@@ -57,23 +60,33 @@ def _listen(settings: Settings) -> socket.socket:
     return listening
 
 
-async def _serve(
-    settings: Settings, addresses: Addresses, listening: socket.socket, *, demo: bool, as_json: bool
-) -> None:
+async def _serve(settings: Settings, engines: Engines, listening: socket.socket, *, demo: bool, as_json: bool) -> None:
     from mercato.server.app import create_app
     from mercato.server.cli.demo import ensure_demo
     from mercato.server.http import HttpServer
 
-    app = create_app(settings, addresses)
-    server = HttpServer(app, max_wait_s=10)
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
-    await server.until_started(serving)
-    if server.started:
+    app = create_app(settings, addresses_of(engines))
+    async with app.router.lifespan_context(app):
         shown = await ensure_demo(app.state.runtime, settings.data_dir, tell) if demo else None
+        server = HttpServer(app, max_wait_s=10)
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        watching = asyncio.create_task(_watch(engines))
+        await server.until_started(serving)
         port = listening.getsockname()[1]
         url = f"{settings.public_url or f'http://{_shown_host(settings.host)}:{port}'}/mcp"
         _announce(url, shown, as_json)
-    await serving
+        await serving
+        watching.cancel()
+
+
+async def _watch(engines: Engines) -> None:
+    """See to it that the engines have a keeper: one that was killed has a successor within seconds."""
+    while True:
+        await asyncio.sleep(_WATCH_S)
+        try:
+            await asyncio.to_thread(engines.wait)
+        except EngineError as error:
+            tell(f"mercato: {error}")
 
 
 def _shown_host(host: str) -> str:

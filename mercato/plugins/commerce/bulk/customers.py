@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -29,6 +30,7 @@ class StagedCustomer(NamedTuple):
     currency: str
     tags: list[str]
     note: str | None
+    created_at: datetime | None
 
 
 class PutCustomers(NamedTuple):
@@ -39,7 +41,7 @@ class PutCustomers(NamedTuple):
     customers_unchanged: int
 
 
-_INSERTED = StagedCustomer._fields[1:]
+_INSERTED = StagedCustomer._fields[1:-1]
 _UPDATED = [name for name in _INSERTED if name not in {"external_id", "orders_count", "total_spent_minor", "currency"}]
 
 # One who has the address but another id in the shop is somebody else, or somebody who left and came back.
@@ -73,8 +75,8 @@ where c.id = m.found_id
        and (c.orders_count, c.total_spent_minor) is distinct from (s.orders_count, s.total_spent_minor))
 """
 _INSERT = f"""
-insert into commerce.customers ({", ".join(_INSERTED)})
-select {", ".join(f"s.{name}" for name in _INSERTED)}
+insert into commerce.customers ({", ".join(_INSERTED)}, created_at)
+select {", ".join(f"s.{name}" for name in _INSERTED)}, coalesce(s.created_at, now())
 from staged_customers s join matched_customers m using (line)
 where m.found_id is null
 order by s.line

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from mercato.plugins.commerce.bulk.staging import Json, Rejection, fetch, run, stage
+from mercato.plugins.commerce.bulk.staging import Json, Rejection, fetch, look_up, run, stage
 
 
 class StagedOrder(NamedTuple):
@@ -46,6 +46,7 @@ class StagedOrder(NamedTuple):
     placed_at: datetime
     fulfilled_at: datetime | None
     cancelled_at: datetime | None
+    lines_count: int
 
 
 class StagedLine(NamedTuple):
@@ -74,14 +75,17 @@ class PutOrders(NamedTuple):
     rejected: list[Rejection]
 
 
-_FOR_THE_CUSTOMER = {"line", "customer_external_id", "first_name", "last_name", "phone", "accepts_marketing"}
-_INSERTED = [name for name in StagedOrder._fields if name not in _FOR_THE_CUSTOMER]
+_NOT_OF_THE_ORDER = {
+    *("line", "customer_external_id", "first_name", "last_name", "phone", "accepts_marketing", "lines_count"),
+}
+_INSERTED = [name for name in StagedOrder._fields if name not in _NOT_OF_THE_ORDER]
 _UPDATED = [name for name in _INSERTED if name != "cancel_reason"]  # what our people wrote, and few files know
 
-# An order that has the number but another id in the shop is another order, and keeps its number.
+# An order that has the number but another id in the shop is another order, and keeps its number. The limits make it
+# look up one by one, by index: the planner takes any tenant for an average one, and would read all of a large one.
 _MATCH = """
 create temporary table matched_orders on commit drop as
-select s.line, s.number, s.email, s.customer_external_id,
+select s.line, s.number, s.email, s.customer_external_id, s.lines_count,
        coalesce(by_id.id, by_number.id) as found_id,
        coalesce(by_id.id, by_number.id) as order_id,
        coalesce(by_id.customer_id, by_number.customer_id) as old_customer_id,
@@ -89,8 +93,15 @@ select s.line, s.number, s.email, s.customer_external_id,
        by_number.id <> coalesce(by_id.id, -1)
            and (by_id.id is not null or by_number.external_id <> s.external_id) as is_taken
 from staged_orders s
-left join commerce.orders by_id on by_id.external_id = s.external_id
-left join commerce.orders by_number on by_number.number = s.number
+left join lateral (
+    select o.id, o.customer_id from commerce.orders o where o.external_id = s.external_id limit 1
+) by_id on true
+left join lateral (
+    select o.id, o.customer_id, o.external_id from commerce.orders o where o.number = s.number limit 1
+) by_number on true
+"""
+_FIND = """
+select count(*), count(found_id), count(*) filter (where is_taken), count(customer_external_id) from matched_orders
 """
 _TAKEN = "delete from matched_orders where is_taken returning line, number"
 _LINK_BY_ID = """
@@ -119,13 +130,14 @@ with made as (
 )
 select count(*) from made
 """
-_UPDATE = f"""
-update commerce.orders o
-set {", ".join(f"{name} = s.{name}" for name in _UPDATED)},
-    customer_id = coalesce(m.customer_id, o.customer_id), updated_at = now()
-from staged_orders s join matched_orders m using (line)
-where o.id = m.found_id
-  and ({", ".join(f"o.{name}" for name in _UPDATED)}, o.customer_id)
+_CHANGES = f"""
+create temporary table changed_orders on commit drop as
+select m.order_id, {", ".join(f"s.{name}" for name in _UPDATED)},
+       coalesce(m.customer_id, m.old_customer_id) as customer_id
+from staged_orders s
+join matched_orders m using (line)
+cross join lateral (select * from commerce.orders o where o.id = m.found_id limit 1) o
+where ({", ".join(f"o.{name}" for name in _UPDATED)}, o.customer_id)
       is distinct from ({", ".join(f"s.{name}" for name in _UPDATED)}, coalesce(m.customer_id, o.customer_id))
 """
 _INSERT = f"""
@@ -134,19 +146,18 @@ with made as (
     select {", ".join(f"s.{name}" for name in _INSERTED)}, m.customer_id
     from staged_orders s join matched_orders m using (line)
     where m.found_id is null
-    order by s.line
     returning id, number
 )
 update matched_orders m set order_id = made.id from made where made.number = m.number
 """
+_UPDATE = f"""
+update commerce.orders o
+set {", ".join(f"{name} = s.{name}" for name in _UPDATED)}, customer_id = s.customer_id, updated_at = now()
+from changed_orders s where o.id = s.order_id
+"""
 _REMOVE_LINES = """
-delete from commerce.order_lines l
-using (
-    select m.order_id, coalesce(max(s.position), 0) as last
-    from matched_orders m left join staged_lines s on s.order_line = m.line
-    where m.found_id is not null group by 1
-) kept
-where l.order_id = kept.order_id and l.position > kept.last
+delete from commerce.order_lines l using matched_orders m
+where m.found_id is not null and l.order_id = m.order_id and l.position > m.lines_count
 """
 _PUT_LINES = """
 with single as (
@@ -161,7 +172,6 @@ with single as (
     from staged_lines s
     join matched_orders m on m.line = s.order_line
     left join single on single.sku = s.sku
-    order by m.order_id, s.position
     on conflict (tenant_id, order_id, position) do update set
         variant_id = excluded.variant_id, product_id = excluded.product_id, sku = excluded.sku,
         title = excluded.title, quantity = excluded.quantity, price_minor = excluded.price_minor,
@@ -180,17 +190,17 @@ update commerce.customers c
 set orders_count = n.orders_count, total_spent_minor = n.total_spent_minor,
     created_at = least(c.created_at, n.first_placed_at), updated_at = now()
 from (
-    select c.id,
-           count(o.id) filter (where o.cancelled_at is null and o.currency = c.currency) as orders_count,
+    select customer_id as id from matched_orders union select old_customer_id from matched_orders
+) touched
+cross join lateral (
+    select count(*) filter (where o.cancelled_at is null and o.currency = c.currency) as orders_count,
            coalesce(sum(o.total_minor - o.refunded_minor)
                filter (where o.cancelled_at is null and o.currency = c.currency), 0) as total_spent_minor,
            min(o.placed_at) as first_placed_at
-    from (select customer_id as id from matched_orders union select old_customer_id from matched_orders) touched
-    join commerce.customers c on c.id = touched.id
-    left join commerce.orders o on o.customer_id = c.id
-    group by c.id
+    from commerce.customers c left join commerce.orders o on o.customer_id = c.id
+    where c.id = touched.id
 ) n
-where n.id = c.id
+where c.id = touched.id
   and (c.orders_count, c.total_spent_minor, c.created_at)
       is distinct from (n.orders_count, n.total_spent_minor, least(c.created_at, n.first_placed_at))
 """
@@ -204,24 +214,29 @@ async def stage_orders(session: AsyncSession, orders: Sequence[StagedOrder], lin
 
 async def put_orders(session: AsyncSession, currency: str) -> PutOrders:
     """Insert and update the orders that were staged. `currency` is that of customers who are made."""
-    staged = await run(session, _MATCH)
+    await run(session, _MATCH)
+    [(staged, found, taken, with_customer)] = await fetch(session, _FIND)
     rejected = [
         Rejection(line, f"the number {number} belongs to another order already")
-        for line, number in await fetch(session, _TAKEN)
+        for line, number in (await fetch(session, _TAKEN) if taken else [])
     ]
-    customers_new = await _link_customers(session, currency)
-    updated = await run(session, _UPDATE)
-    new = await run(session, _INSERT)
-    removed = await run(session, _REMOVE_LINES)
-    [lines] = await fetch(session, _PUT_LINES)
-    if new or updated:
+    customers_new = await _link_customers(session, currency, by_id=bool(with_customer))
+    changed = await run(session, _CHANGES) if found else 0
+    new = await run(session, _INSERT) if found < staged else 0
+    [(lines_new, lines_updated)] = await fetch(session, _PUT_LINES)
+    await look_up(session)
+    removed = await run(session, _REMOVE_LINES) if found else 0
+    if changed:
+        await run(session, _UPDATE)
+    if new or changed:
         await run(session, _COUNT)
-    unchanged = staged - len(rejected) - new - updated
-    return PutOrders(new, updated, unchanged, lines[0], lines[1], removed, customers_new, rejected)
+    unchanged = staged - taken - new - changed
+    return PutOrders(new, changed, unchanged, lines_new, lines_updated, removed, customers_new, rejected)
 
 
-async def _link_customers(session: AsyncSession, currency: str) -> int:
-    await run(session, _LINK_BY_ID)
+async def _link_customers(session: AsyncSession, currency: str, *, by_id: bool) -> int:
+    if by_id:
+        await run(session, _LINK_BY_ID)
     await run(session, _LINK_BY_EMAIL)
-    [made] = await fetch(session, _MAKE_CUSTOMERS, currency=currency)
-    return int(made[0])
+    [(made,)] = await fetch(session, _MAKE_CUSTOMERS, currency=currency)
+    return int(made)

@@ -152,13 +152,14 @@ async def stage_products(
     await stage(session, "staged_variants", StagedVariant, variants, "product_line, position, option_values")
 
 
-async def put_products(session: AsyncSession, reason: str) -> PutProducts:
-    """Insert and update the products that were staged. `reason` explains changes of stock in the ledger."""
+async def put_products(session: AsyncSession, reason: str | None) -> PutProducts:
+    """Insert and update the products that were staged. `reason` explains changes of stock in the ledger, if it is to tell."""
     staged = await run(session, _MATCH)
     updated = await run(session, _UPDATE)
     new = await run(session, _INSERT)
     variants_new, variants_updated = await _put_variants(session)
-    await run(session, _RECORD_STOCK, reason=reason)
+    if reason:
+        await run(session, _RECORD_STOCK, reason=reason)
     return PutProducts(new, updated, staged - new - updated, variants_new, variants_updated)
 
 

@@ -72,3 +72,14 @@ def _plain(hint: Any) -> Any:
     """Return the type that is not None."""
     parts = [part for part in get_args(hint) if part is not NoneType]
     return parts[0] if NoneType in get_args(hint) else hint
+
+
+async def look_up(session: AsyncSession) -> None:
+    """For the rest of the transaction, let joins look up row by row: right for a few thousand rows of a large tenant.
+
+    The planner cannot know that the tenant is a large one, and would rather read all of it for each batch.
+    """
+    connection = await session.connection()
+    await connection.exec_driver_sql(
+        "select set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
+    )

@@ -16,43 +16,11 @@ _WHOLE = re.compile(r"-?[0-9]{1,12}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _MINOR_MAX = 10**17  # a sum of many stays within a bigint
 _WHOLE_MAX = 2**31 - 1
-# ISO 4217; every other currency has two decimals.
-_EXPONENTS = {
-    **dict.fromkeys(
-        [
-            "BIF",
-            "CLP",
-            "DJF",
-            "GNF",
-            "ISK",
-            "JPY",
-            "KMF",
-            "KRW",
-            "PYG",
-            "RWF",
-            "UGX",
-            "UYI",
-            "VND",
-            "VUV",
-            "XAF",
-            "XOF",
-            "XPF",
-        ],
-        0,
-    ),
-    **dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3),
-    **dict.fromkeys(["CLF", "UYW"], 4),
-}
 _BOOLEANS = {"yes": True, "true": True, "no": False, "false": False, "": False}
 
 
 class BadCell(ValueError):
     """A cell that cannot be understood; the text is the reason that a person reads."""
-
-
-def exponent_of(currency: str) -> int:
-    """Return how many decimals amounts in this ISO 4217 currency have."""
-    return _EXPONENTS.get(currency, 2)
 
 
 def currency_code(text: str, column: str) -> str:

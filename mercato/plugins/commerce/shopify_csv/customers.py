@@ -8,6 +8,7 @@ from typing import NamedTuple
 import orjson
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from mercato.plugins.commerce.bulk.currencies import exponent_of
 from mercato.plugins.commerce.bulk.customers import StagedCustomer, put_customers, stage_customers
 from mercato.plugins.commerce.bulk.staging import Json, Rejection
 from mercato.plugins.commerce.shopify_csv.cells import (
@@ -15,7 +16,6 @@ from mercato.plugins.commerce.shopify_csv.cells import (
     bare,
     boolean,
     email,
-    exponent_of,
     line,
     money,
     names,
@@ -125,6 +125,7 @@ def customer_of(at: int, cells: CustomerCells, currency: str) -> StagedCustomer:
         currency=currency,
         tags=names(cells.tags),
         note=note(cells.note),
+        created_at=None,
     )
 
 

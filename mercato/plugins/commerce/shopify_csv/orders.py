@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import orjson
 
+from mercato.plugins.commerce.bulk.currencies import exponent_of
 from mercato.plugins.commerce.bulk.orders import StagedLine, StagedOrder
 from mercato.plugins.commerce.bulk.staging import Json
 from mercato.plugins.commerce.shopify_csv.cells import (
@@ -19,7 +20,6 @@ from mercato.plugins.commerce.shopify_csv.cells import (
     boolean,
     currency_code,
     email,
-    exponent_of,
     line,
     moment,
     money,
@@ -151,6 +151,7 @@ def order_of(at: int, cells: OrderCells, billing: BillingCells, shipping: Shippi
         placed_at=moment(cells.created_at, "Created at"),
         fulfilled_at=optional_moment(cells.fulfilled_at, "Fulfilled at"),
         cancelled_at=cancelled_at,
+        lines_count=0,
     )
 
 

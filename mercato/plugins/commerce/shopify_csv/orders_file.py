@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from mercato.plugins.commerce.bulk.currencies import exponent_of
 from mercato.plugins.commerce.bulk.orders import StagedLine, StagedOrder, put_orders, stage_orders
 from mercato.plugins.commerce.bulk.staging import Rejection
-from mercato.plugins.commerce.shopify_csv.cells import BadCell, bare, exponent_of
+from mercato.plugins.commerce.shopify_csv.cells import BadCell, bare
 from mercato.plugins.commerce.shopify_csv.groups import Group, grouped
 from mercato.plugins.commerce.shopify_csv.orders import BILLING, LINE, ORDER, SHIPPING, line_of, order_of
 from mercato.plugins.commerce.shopify_csv.reader import Row
@@ -84,4 +85,4 @@ class OrdersFile:
             else:
                 if line:
                     lines.append(line)
-        return TakenOrder(order, lines)
+        return TakenOrder(order._replace(lines_count=len(lines)), lines)

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from mercato.plugins.commerce.bulk.currencies import exponent_of
 from mercato.plugins.commerce.bulk.products import StagedProduct, StagedVariant, put_products, stage_products
 from mercato.plugins.commerce.bulk.staging import Rejection
-from mercato.plugins.commerce.shopify_csv.cells import BadCell, bare, exponent_of
+from mercato.plugins.commerce.shopify_csv.cells import BadCell, bare
 from mercato.plugins.commerce.shopify_csv.groups import Group, grouped
 from mercato.plugins.commerce.shopify_csv.products import PRODUCT, ProductCells, product_of, variant_of
 from mercato.plugins.commerce.shopify_csv.reader import Row

@@ -1,0 +1,89 @@
+"""The demo store: Kestrel Coffee, made up, to see what mercato does before there are data of one's own.
+
+120 products, 2,000 customers and the 12,000 orders of the last 18 months, with what real shops have: refunds, empty
+shelves, three currencies, names in many scripts, an order of 40 lines, a note that gives orders to whoever reads it.
+The same seed and day give the same store. It goes into an empty tenant, whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, time, timedelta
+from pathlib import Path
+from random import Random
+from zoneinfo import ZoneInfo
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from mercato import ImportContext, Importer, ImportReport, utc_now
+from mercato.plugins.commerce.bulk.customers import put_customers, stage_customers
+from mercato.plugins.commerce.bulk.orders import put_orders, stage_orders
+from mercato.plugins.commerce.bulk.products import put_products, stage_products
+from mercato.plugins.commerce.bulk.staging import fetch
+from mercato.plugins.commerce.demo.ledger import movements, put_movements
+from mercato.plugins.commerce.demo.people import DAYS, invite_people
+from mercato.plugins.commerce.demo.sales import FIRST_NUMBER, sell
+from mercato.plugins.commerce.demo.shelf import stock_shelf
+
+__all__ = ["DEMO_STORE", "NotEmpty", "open_store"]
+
+SEED = 20_260
+_IS_THERE = f"select exists (select from commerce.orders where external_id = 'demo-{FIRST_NUMBER}')"
+_IS_USED = """
+select exists (select from commerce.orders) or exists (select from commerce.products)
+    or exists (select from commerce.customers)
+"""
+
+
+class NotEmpty(ValueError):
+    """The tenant has data of its own; the text is a sentence for a person."""
+
+
+async def open_store(context: ImportContext, now: datetime, *, seed: int = SEED) -> ImportReport:
+    """Fill the tenant with the demo store as it is on the day of `now`, unless it has it. Raises `NotEmpty`."""
+    async with context.begin() as db:
+        [(is_there,)] = await fetch(db.session, _IS_THERE)
+        if is_there:
+            return ImportReport({"products_new": 0, "customers_new": 0, "orders_new": 0})
+        [(is_used,)] = await fetch(db.session, _IS_USED)
+        if is_used:
+            raise NotEmpty(f"The tenant {context.tenant.slug} has data of its own: the demo store needs an empty one.")
+        today = datetime.combine(now.astimezone(ZoneInfo(context.tenant.timezone)), time(), tzinfo=now.tzinfo)
+        return ImportReport(await _fill(db.session, context, Random(seed), today - timedelta(days=DAYS)))  # noqa: S311
+
+
+async def _fill(session: AsyncSession, context: ImportContext, chance: Random, start: datetime) -> dict[str, int]:
+    currency = context.tenant.currency
+    shelf = stock_shelf(chance, currency)
+    people = invite_people(chance, start, currency)
+    sales = list(sell(chance, shelf, people, start))
+    await stage_customers(session, [person.customer for person in people])
+    customers = await put_customers(session)
+    await stage_products(session, [one.product for one in shelf], [each for one in shelf for each in one.variants])
+    products = await put_products(session, None)
+    stock = await put_movements(session, list(movements(chance, shelf, start)))
+    await stage_orders(session, [order for order, _ in sales], [line for _, lines in sales for line in lines])
+    context.progress("orders", 0, len(sales))
+    orders = await put_orders(session, currency)
+    context.progress("orders", len(sales), len(sales))
+    return {
+        "customers_new": customers.customers_new,
+        "products_new": products.products_new,
+        "variants_new": products.variants_new,
+        "stock_movements_new": stock,
+        "orders_new": orders.orders_new,
+        "lines_new": orders.lines_new,
+    }
+
+
+async def _run(context: ImportContext, files: Mapping[str, Path]) -> ImportReport:
+    """Fill the tenant as of today; there are no files."""
+    return await open_store(context, utc_now())
+
+
+DEMO_STORE = Importer(
+    name="demo-store",
+    description="A made-up coffee roaster with 18 months of orders, to try things out.",
+    run=_run,
+    demo=True,
+)
