@@ -17,13 +17,12 @@ from rich.console import Console
 from benchmarks import load, report
 from benchmarks.contestants import CASES, CONTESTANTS, Case, Contestant, Surroundings, prepare
 from benchmarks.deployment import Deployment, definitions, deployed
-from benchmarks.machine import REPOSITORY, CoreTime, facts
+from benchmarks.machine import CoreTime, facts
+from benchmarks.options import between
 from benchmarks.peers import LOCK, peers_python
 from benchmarks.process import Process, cores
 from benchmarks.report import Results, Sample
 from benchmarks.wire import RowFailed
-
-README = REPOSITORY / "benchmarks" / "README.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,8 @@ class Mark:
 
     at: float
     server_cpu_s: float
-    core: CoreTime
+    server_core: CoreTime
+    load_core: CoreTime
     rss_mb: float
 
 
@@ -41,6 +41,7 @@ def main() -> int:
     options = _options()
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that everything started is ended
+    results = Results(facts(LOCK), _described(options))
     server_core, load_core = cores()
     if server_core == load_core:
         console.print("There is one core only: servers and load share it; compare nothing here.", style="red")
@@ -51,26 +52,25 @@ def main() -> int:
         for contestant in CONTESTANTS
         if case.name in contestant.cases and _wanted(options, contestant, case)
     ]
-    results = Results(facts(LOCK), _described(options))
     with deployed(load_core) as deployment:
-        around = _surroundings(deployment, plan, server_core)
+        around = _surroundings(deployment, plan, server_core, load_core)
         for number in range(options.rounds):
             for contestant, case in plan if number % 2 == 0 else plan[::-1]:
                 _measure_row(results, contestant, case, number, around, options, console)
-    report.print_results(results, Console())
+    report.print_results(results, report.console())
     if options.json is not None:
-        results.write_json(options.json)
+        report.write_json(options.json, report.as_json(results))
     if options.write_results:
-        report.write_results(results, README)
+        report.write_section("calls", report.markdown(results))
     return 1 if results.failures else 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.calls", description=__doc__)
-    parser.add_argument("--rounds", type=_between(1, 20), default=3, help="how often everything is measured (3)")
-    parser.add_argument("--seconds", type=_between(1, 60), default=6, help="how long each run is (6)")
-    parser.add_argument("--warm-seconds", type=_between(1, 30), default=2, help="load before each run (2)")
-    parser.add_argument("--connections", type=_between(1, 256), default=32, help="connections kept busy (32)")
+    parser.add_argument("--rounds", type=between(1, 20), default=3, help="how often everything is measured (3)")
+    parser.add_argument("--seconds", type=between(1, 60), default=6, help="how long each run is (6)")
+    parser.add_argument("--warm-seconds", type=between(1, 30), default=2, help="load before each run (2)")
+    parser.add_argument("--connections", type=between(1, 256), default=32, help="connections kept busy (32)")
     parser.add_argument("--only", action="append", metavar="NAME", help="a server or a case; repeat for several")
     parser.add_argument("--wrk", action="store_true", help="load by wrk instead of the built-in generator")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
@@ -82,15 +82,6 @@ def _options() -> argparse.Namespace:
     if unknown := set(options.only or ()) - known:
         parser.error(f"--only knows {', '.join(sorted(known))}; not {', '.join(sorted(unknown))}")
     return options
-
-
-def _between(least: int, most: int) -> type[int]:
-    def parse(text: str) -> int:
-        if not least <= (value := int(text)) <= most:
-            raise argparse.ArgumentTypeError(f"between {least} and {most}")
-        return value
-
-    return parse  # type: ignore[return-value]  # argparse takes any callable
 
 
 def _wanted(options: argparse.Namespace, contestant: Contestant, case: Case) -> bool:
@@ -110,12 +101,14 @@ def _described(options: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def _surroundings(deployment: Deployment, plan: list[tuple[Contestant, Case]], core: int) -> Surroundings:
+def _surroundings(
+    deployment: Deployment, plan: list[tuple[Contestant, Case]], server_core: int, load_core: int
+) -> Surroundings:
     tools = deployment.folder / "tools.json"
     tools.write_text(json.dumps(definitions(deployment.plugins)))
     needs_peers = any(contestant.name.startswith("fastmcp") for contestant, _ in plan)
     python = peers_python() if needs_peers else Path(sys.executable)
-    return Surroundings(deployment, tools, python, deployment.folder / "server.log", core)
+    return Surroundings(deployment, tools, python, deployment.folder / "server.log", server_core, load_core)
 
 
 def _measure_row(
@@ -154,12 +147,13 @@ def _measure(contestant: Contestant, case: Case, around: Surroundings, options: 
             requests,
             warm_s=options.warm_seconds,
             seconds=options.seconds,
-            mark=lambda: marks.append(_mark(process, around.server_core)),
+            mark=lambda: marks.append(_mark(process, around)),
         )
     began, ended = marks
     wall_s = ended.at - began.at
     cpu_s = ended.server_cpu_s - began.server_cpu_s
-    others_s = max(0.0, ended.core.busy_s - began.core.busy_s - cpu_s)
+    others_s = max(0.0, ended.server_core.busy_s - began.server_core.busy_s - cpu_s)
+    beside_load_s = max(0.0, ended.load_core.busy_s - began.load_core.busy_s - measured.load_cpu_s)
     return Sample(
         contestant=contestant.name,
         case=case.name,
@@ -171,16 +165,18 @@ def _measure(contestant: Contestant, case: Case, around: Surroundings, options: 
         server_cpu_us=cpu_s / measured.requests * 1e6,
         load_cpu_us=measured.load_cpu_s / measured.requests * 1e6,
         server_core_used=cpu_s / wall_s,
-        core_used_by_others=others_s / wall_s,
-        stolen=(ended.core.stolen_s - began.core.stolen_s) / wall_s,
+        server_core_used_by_others=others_s / wall_s,
+        load_core_used_by_others=beside_load_s / wall_s,
+        stolen=(ended.server_core.stolen_s - began.server_core.stolen_s) / wall_s,
         rss_mb=ended.rss_mb,
         body_bytes=len(body),
         is_stream=not body.startswith(b"{"),
     )
 
 
-def _mark(process: Process, core: int) -> Mark:
-    return Mark(time.perf_counter(), process.cpu_s(), CoreTime.read(core), process.rss_mb())
+def _mark(process: Process, around: Surroundings) -> Mark:
+    core, other = CoreTime.read(around.server_core), CoreTime.read(around.load_core)
+    return Mark(time.perf_counter(), process.cpu_s(), core, other, process.rss_mb())
 
 
 if __name__ == "__main__":

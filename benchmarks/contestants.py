@@ -47,6 +47,7 @@ class Surroundings:
     peers_python: Path
     log: Path
     server_core: int
+    load_core: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def _mercato(case: Case, around: Surroundings) -> Process:
 def _peer(around: Surroundings, python: str, module: str, *arguments: str) -> Process:
     environment = {"PYTHONPATH": f"{REPOSITORY}:{PLUGIN}"}
     command = [python, "-m", module, *arguments]
-    return Process(command, core=around.server_core, log=around.log, environment=environment)
+    return Process(command, cores={around.server_core}, log=around.log, environment=environment)
 
 
 _EVERY = ("call84", "call1", "list84")
@@ -117,7 +118,7 @@ def prepare(
     contestant: Contestant, case: Case, process: Process, key: str, connections: int
 ) -> tuple[int, list[Request], bytes]:
     """Wait for a server, check one answer of it, and return its port, a request for each connection, and the answer."""
-    port = _port(process)
+    port = process.port()
     credential = key if contestant.is_mercato else None
     count = connections if contestant.sessions else 1
     sessions = [_open_session(port) for _ in range(count)] if contestant.sessions else [None]
@@ -158,8 +159,3 @@ def _open_session(port: int) -> str:
     return session
 
 
-def _port(process: Process) -> int:
-    said = process.ready()
-    if "port" in said:
-        return int(said["port"])
-    return int(said["url"].rpartition(":")[2].partition("/")[0])

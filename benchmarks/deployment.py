@@ -40,7 +40,7 @@ class Deployment:
     def serve(self, tools: int, *, orders: bool, core: int, log: Path) -> Process:
         """Start `mercato serve` on a free port."""
         command = [*MERCATO, "serve", "--port", "0", "--json", "--data-dir", str(self.folder / "data")]
-        return Process(command, core=core, log=log, environment=self.environment(tools, orders=orders))
+        return Process(command, cores={core}, log=log, environment=self.environment(tools, orders=orders))
 
 
 def environment(plugins: Path, tools: int, *, orders: bool) -> dict[str, str]:
@@ -52,7 +52,7 @@ def environment(plugins: Path, tools: int, *, orders: bool) -> dict[str, str]:
 @contextmanager
 def deployed(core: int) -> Iterator[Deployment]:
     """Set mercato up in a temporary directory, its engines on `core`, and take it down again."""
-    with temporary_folder() as folder, pinned(core):
+    with temporary_folder() as folder, pinned({core}):
         plugins = install_plugin(folder / "site")
         engines = Engines(folder / "data")
         engines.start()  # from here, so that they stay on this core and over all servers

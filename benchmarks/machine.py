@@ -22,7 +22,7 @@ def facts(lock: Path) -> dict[str, str]:
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "commit": _commit(),
-        "cpu": f"{_cpu_model()}, {len(os.sched_getaffinity(0))} cores",
+        "cpu": f"{_cpu_model()}, {os.cpu_count()} cores",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GB",
         "system": f"Linux {platform.release()}",
         "python": platform.python_version(),

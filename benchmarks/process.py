@@ -8,14 +8,14 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 READY_S = 90
-END_S = 5
+END_S = 20
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -26,10 +26,10 @@ def cores() -> tuple[int, int]:
 
 
 @contextmanager
-def pinned(core: int) -> Iterator[None]:
+def pinned(cores: Set[int]) -> Iterator[None]:
     """Pin this process, and with it whatever it starts meanwhile."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
@@ -39,10 +39,13 @@ def pinned(core: int) -> Iterator[None]:
 class Process:
     """A program that says in one line of JSON when it is ready. What it logs goes to a file, as an operator's would."""
 
-    def __init__(self, command: Sequence[str], *, core: int, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], *, cores: Set[int], log: Path, environment: Mapping[str, str]
+    ) -> None:
         self._log = log
+        self._said: dict[str, Any] = {}
         self.began = time.perf_counter()
-        with log.open("wb") as errors, pinned(core):
+        with log.open("wb") as errors, pinned(cores):
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -61,6 +64,8 @@ class Process:
 
     def ready(self, timeout_s: float = READY_S) -> dict[str, Any]:
         """Wait for the line and return it. Raises `RuntimeError` with the last words of a program that failed."""
+        if self._said:
+            return self._said
         stdout, line = self._process.stdout, b""
         assert stdout is not None
         deadline = time.monotonic() + timeout_s
@@ -71,8 +76,13 @@ class Process:
             if not (more := os.read(stdout.fileno(), 65_536)):
                 raise RuntimeError(f"a server ended before it was ready: {self.last_words()}")
             line += more
-        said: dict[str, Any] = json.loads(line)
-        return said
+        self._said = json.loads(line)
+        return self._said
+
+    def port(self) -> int:
+        """Wait until it is ready and return the port that it listens on."""
+        said = self.ready()
+        return int(said["port"] if "port" in said else said["url"].rpartition(":")[2].partition("/")[0])
 
     def last_words(self) -> str:
         """Return the end of what it logged."""

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contestants import CASES, CONTESTANTS, Case, Contestant
+from benchmarks.machine import REPOSITORY
 
-BEGIN, END = "<!-- results: written by benchmarks/calls.py -->", "<!-- end of results -->"
+README = REPOSITORY / "benchmarks" / "README.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Sample:
     server_cpu_us: float
     load_cpu_us: float
     server_core_used: float
-    core_used_by_others: float
+    server_core_used_by_others: float
+    load_core_used_by_others: float
     stolen: float
     rss_mb: float
     body_bytes: int
@@ -53,18 +55,6 @@ class Results:
             return []
         return [one for one in self.samples if one.contestant == contestant.name and one.case == case.name]
 
-    def write_json(self, path: Path) -> None:
-        """Write everything, for a program."""
-        ratios = [
-            {"case": case.name, "mercato": ours.name, "peer": peer.name, "by": by, "median_min_max": ratio}
-            for case in CASES
-            for ours, peer in _pairs(self, case)
-            for by in ("requests_per_s", "server_cpu_us")
-            for ratio in [self.ratio(ours, peer, case, by)]
-        ]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({**asdict(self), "ratios": ratios}, indent=1) + "\n")
-
     def ratio(self, ours: Contestant, peer: Contestant, case: Case, by: str) -> tuple[float, float, float]:
         """Return how many times better mercato is: median, least and most over the rounds, each round with itself."""
         theirs = {one.round: getattr(one, by) for one in self.of(peer, case)}
@@ -84,22 +74,40 @@ def print_results(results: Results, console: Console) -> None:
     """Print the tables, and failures loudest."""
     for case in CASES:
         if rows := list(_rows(results, case)):
-            _print(console, case.title, COLUMNS, rows)
+            print_table(console, case.title, COLUMNS, rows)
         if ratios := list(_ratio_rows(results, case)):
-            _print(console, f"mercato against each peer: {case.title}", RATIO_COLUMNS, ratios)
+            print_table(console, f"mercato against each peer: {case.title}", RATIO_COLUMNS, ratios)
     console.print(_trust(results))
     for row, reason in results.failures.items():
         console.print(f"FAILED {row}: {reason}", style="bold red", markup=False)
 
 
-def write_results(results: Results, readme: Path) -> None:
-    """Replace the marked section of README.md."""
-    text = readme.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, found, after = rest.partition(END)
+def as_json(results: Results) -> dict[str, Any]:
+    """Return everything, for a program."""
+    ratios = [
+        {"case": case.name, "mercato": ours.name, "peer": peer.name, "by": by, "median_min_max": ratio}
+        for case in CASES
+        for ours, peer in _pairs(results, case)
+        for by in ("requests_per_s", "server_cpu_us")
+        for ratio in [results.ratio(ours, peer, case, by)]
+    ]
+    return {**asdict(results), "ratios": ratios}
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a file of JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def write_section(name: str, text: str) -> None:
+    """Replace a marked section of README.md."""
+    begin, end = f"<!-- {name}: written by --write-results -->", f"<!-- end of {name} -->"
+    before, _, rest = README.read_text().partition(begin)
+    _, found, after = rest.partition(end)
     if not found:
-        raise ValueError(f"{readme.name} has lost its marks")
-    readme.write_text(f"{before}{BEGIN}\n{_markdown(results)}{END}{after}")
+        raise ValueError(f"{README.name} has lost the marks of {name}")
+    README.write_text(f"{before}{begin}\n\n{text}\n{end}{after}")
 
 
 def _rows(results: Results, case: Case) -> Iterable[Sequence[str]]:
@@ -108,8 +116,8 @@ def _rows(results: Results, case: Case) -> Iterable[Sequence[str]]:
             yield (
                 contestant.title,
                 contestant.era,
-                _spread([one.requests_per_s for one in samples]),
-                _spread([one.server_cpu_us for one in samples]),
+                spread([one.requests_per_s for one in samples]),
+                spread([one.server_cpu_us for one in samples]),
                 f"{median(one.p50_ms for one in samples):.1f}",
                 f"{median(one.p99_ms for one in samples):.1f}",
                 f"{median(one.rss_mb for one in samples):.0f}",
@@ -131,7 +139,8 @@ def _ratio_rows(results: Results, case: Case) -> Iterable[Sequence[str]]:
         yield ours.era, f"{peer.title}, {peer.era}", _times(*speed), _times(*cpu)
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
+    """Return the median with the least and the most."""
     return f"{median(values):,.0f} ({min(values):,.0f}-{max(values):,.0f})"
 
 
@@ -139,7 +148,14 @@ def _times(middle: float, least: float, most: float) -> str:
     return f"{middle:.2f} ({least:.2f}-{most:.2f})"
 
 
-def _print(console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def console() -> Console:
+    """Return a console that is wide enough also where nobody watches."""
+    wide = Console()
+    return wide if wide.is_terminal else Console(width=150)
+
+
+def print_table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; numbers stand to the right."""
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number < 2 else "right")
@@ -153,30 +169,43 @@ def _trust(results: Results) -> str:
     samples = results.samples
     if not samples:
         return "Nothing was measured."
-    others = max(one.core_used_by_others for one in samples)
+    calls = [one for one in samples if one.case != "row"]  # there, the engines work beside the load
+    others = max(one.server_core_used_by_others for one in samples)
+    beside = max((one.load_core_used_by_others for one in calls), default=0.0)
     stolen = max(one.stolen for one in samples)
-    load = [one for one in samples if one.contestant == "bare"] or samples
-    ceiling = 1e6 / median(one.load_cpu_us for one in load)
-    return (
-        f"Of the server's core, others used up to {others:.0%} and the host took up to {stolen:.0%} in a run. "
-        f"The load could have asked about {ceiling:,.0f} times a second ({results.options['load']})."
+    text = (
+        f"In a run others used up to {others:.0%} of the server's core and up to {beside:.0%} of the load's core, "
+        f"and the host took up to {stolen:.0%} of the server's core."
     )
+    if bare := [one for one in samples if one.contestant == "bare"]:
+        cost, used = (median(getattr(one, name) for one in bare) for name in ("load_cpu_us", "server_core_used"))
+        text += (
+            f" The load ({results.options['load']}) cost {cost:.0f} µs per request against the bare answer, which is "
+            f"{1e6 / cost:,.0f} requests/s at most; the bare server used {used:.0%} of its core."
+        )
+    return text
 
 
-def _markdown(results: Results) -> str:
-    facts = "".join(f"- {name}: {value}\n" for name, value in results.facts.items())
+def markdown_facts(facts: dict[str, str], options: str) -> str:
+    """Return the facts as a list."""
+    return "".join(f"- {name}: {value}\n" for name, value in facts.items()) + f"- run: {options}\n\n"
+
+
+def markdown(results: Results) -> str:
+    """Return the results for README.md."""
     options = ", ".join(f"{name} {value}" for name, value in results.options.items())
-    parts = [f"\n{facts}- run: {options}\n"]
+    parts = [markdown_facts(results.facts, options)]
     for case in CASES:
         if rows := list(_rows(results, case)):
-            parts.append(f"\n### {case.title}\n\n{_markdown_table(COLUMNS, rows)}")
+            parts.append(f"### {case.title}\n\n{markdown_table(COLUMNS, rows)}\n")
         if ratios := list(_ratio_rows(results, case)):
-            parts.append(f"\n{_markdown_table(RATIO_COLUMNS, ratios)}")
-    parts.append(f"\n{_trust(results)}\n")
+            parts.append(f"{markdown_table(RATIO_COLUMNS, ratios)}\n")
+    parts.append(f"{_trust(results)}\n")
     parts += [f"\nFAILED {row}: {reason}\n" for row, reason in results.failures.items()]
-    return "".join(parts) + "\n"
+    return "".join(parts)
 
 
-def _markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table."""
     rule = ["---" if number < 2 else "---:" for number in range(len(columns))]
     return "".join(f"| {' | '.join(row)} |\n" for row in (columns, rule, *rows))

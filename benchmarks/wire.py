@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-MODERN = "2026-07-28"
-HANDSHAKE = "2025-11-25"
+MODERN: Final = "2026-07-28"
+HANDSHAKE: Final = "2025-11-25"
 FIRST_ID = 100_000_000
 """Ids have nine digits, so that every request of a run is as long as the first."""
 

@@ -154,7 +154,7 @@ def _guard(statement: Statement, tenant_id: int) -> Statement:
     source: Any = statement.get_final_froms()[0] if statement.get_final_froms() else None
     while isinstance(source, sa.Join):
         source = source.left
-    if source is not None and "tenant_id" in source.c:
+    if "tenant_id" in getattr(source, "c", ()):  # a text has none
         return statement.where(source.c.tenant_id == tenant_id)
     return statement
 

@@ -31,7 +31,16 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def mercato_addresses() -> Iterator[Addresses]:
+def mercato_logs() -> None:
+    """Plain lines: the default of structlog draws every local variable of a trace, which takes seconds."""
+    import structlog
+
+    renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, renderer])
+
+
+@pytest.fixture(scope="session")
+def mercato_addresses(mercato_logs: None) -> Iterator[Addresses]:
     """Embedded engines in a temporary directory, without the care for power cuts that a real one takes."""
     from mercato.server.engines import Engines
     from mercato.server.runtime import Addresses

@@ -20,6 +20,7 @@ from subject import server_under_test
 from toolchain import CACHE, ToolMissing, find_node, install_suite
 
 _FAILED, _SET_UP, _INTERRUPTED = 1, 2, 130
+_TABLE_WIDTH = 100
 
 
 def main() -> int:
@@ -69,7 +70,7 @@ def _show_json(verdicts: Sequence[Verdict]) -> None:
 
 
 def _show_table(verdicts: Sequence[Verdict]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=_TABLE_WIDTH)
     table = Table(
         box=SIMPLE_HEAD,
         caption="Passed and failed count checks; expected, unexpected and stale failures count scenarios.",

@@ -66,7 +66,7 @@ async def run_suite(run: Run, node: Path, packages: Path, url: str, results: Pat
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     program = packages / run.package / "dist" / "index.js"
-    command = [node, program, "server", "--url", url, *run.scenarios, "-o", folder]
+    command: list[str | Path] = [node, program, "server", "--url", url, *run.scenarios, "-o", folder]
     log = folder / "errors.log"
     written = _COLOUR.sub("", await output_of(command, log=log, ends_with=(0, 1), timeout_s=_LONGEST_RUN_S))
     (folder / "output.txt").write_text(written)

@@ -140,8 +140,8 @@ async def test_a_write_is_kept_with_its_audit_row_in_the_same_transaction(client
 
 async def _transactions(runtime, acme, table):
     """The numbers of the transactions that wrote the table's rows, but for the tenant's own beginning."""
-    created = "action <> 'tenant.create'" if table == "audit_entries" else "true"
-    statement = sa.select(sa.text("xmin::text")).select_from(sa.text(f"mercato.{table}")).where(sa.text(created))
+    of_the_call = "action <> 'tenant.create'" if table == "audit_entries" else "true"
+    statement = sa.select(sa.text("xmin::text")).select_from(sa.text(f"mercato.{table}")).where(sa.text(of_the_call))
     async with runtime.database.tenant(acme.id) as db:
         return {row[0] for row in await db.rows(statement)}
 

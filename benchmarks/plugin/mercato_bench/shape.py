@@ -48,7 +48,7 @@ def names(count: int) -> Iterator[tuple[str, str]]:
     pairs = [(verb, noun) for noun in NOUNS for verb in VERBS]
     for verb, noun in pairs[:count]:
         text = f"{verb.capitalize()} {noun} of the business. Use it when the person asks about {noun} in general,"
-        yield f"bench_{verb}_{noun}", f"{text} or about one by id; for anything else there is a sibling of another name."
+        yield f"bench_{verb}_{noun}", f"{text} or about one by id; for anything else there is a sibling."
 
 
 def answer(item_id: int, status: str) -> Answer:

@@ -25,7 +25,7 @@ async def test_a_product_as_a_resource_is_what_get_product_gives_in_full(mcp, da
     assert json.loads(read.contents[0].text) == await ask(mcp, "get_product", product_id=product.id, detail="full")
 
 
-@pytest.mark.parametrize("tail", ["999999", "0", "-1", "first", "99999999999999999999", "1.5", "%31x", "١"])
+@pytest.mark.parametrize("tail", ["999999", "0", "-1", "first", "99999999999999999999", "1.5", "%31x", "\u0661"])
 @pytest.mark.parametrize("kind", ["orders", "products"])
 async def test_there_is_no_resource_by_an_id_that_is_none(mcp, kind, tail):
     with pytest.raises(MCPError, match="There is no resource"):
@@ -74,7 +74,7 @@ async def test_an_investigation_names_the_order_and_the_tools_in_order(mcp):
 
 @pytest.mark.parametrize("arguments", [{}, {"order_id": "first"}, {"order_id": "1", "issue": "taste"}])
 async def test_an_investigation_refuses_arguments_that_do_not_fit(mcp, arguments):
-    with pytest.raises(MCPError, match="order_id|issue"):
+    with pytest.raises(MCPError, match=r"order_id|issue"):
         await mcp.get_prompt("investigate_order", arguments)
 
 

@@ -4,8 +4,10 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
+import sqlalchemy as sa
 from mcp.shared.exceptions import MCPError
 
+from mercato import admin
 from mercato.server.changes import ChangeBus
 from mercato.tenancy.memberships import Role
 from tests.inmemory import client_of
@@ -35,6 +37,7 @@ async def _entries(client):
     return (await client.call_tool("get_audit_log", arguments)).structured_content["entries"]
 
 
+WAITING = sa.text("select count(*) from pg_locks where not granted")
 DEFAULTS = {"oven": "gas", "opens_hour": 7, "closes_hour": 18, "webhook_token": None}
 
 
@@ -209,17 +212,24 @@ async def test_a_change_and_its_audit_entry_stand_and_fall_together(bakery, monk
 
 
 async def test_changes_of_different_keys_cannot_together_break_the_section(bakery):
-    """Each is valid by itself; with both it would close before it opens."""
-    _, _, client = bakery
-    results = []
+    """Each is valid by itself; with both it would close before it opens. The second waits, then sees the first."""
+    runtime, tenant, client = bakery
+    second = []
 
-    async def change(settings):
-        results.append(await _set(client, settings))
+    async def change():
+        second.append(await _set(client, {"closes_hour": 10}))
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(change, {"opens_hour": 15})
-        group.start_soon(change, {"closes_hour": 10})
-    assert sorted(result.is_error for result in results) == [False, True]
+    async def waits_or_is_done():
+        async with runtime.database.tenant(tenant.id) as db:
+            waiting = await (await db.session.connection()).scalar(WAITING)
+        return bool(waiting or second)
+
+    async with anyio.create_task_group() as group, _context(runtime, tenant, read_only=False) as ctx:
+        await admin.update_config(ctx, "bakery", {"opens_hour": 15})
+        group.start_soon(change)
+        await _until(waits_or_is_done)
+    assert second[0].is_error
+    assert "It must open before it closes." in second[0].content[0].text
 
 
 async def test_a_stored_value_that_a_newer_version_refuses_is_shown_and_can_be_mended(bakery):
@@ -244,13 +254,13 @@ async def test_nobody_else_may_change_or_know_of_it(client_as, role):
 
 
 @asynccontextmanager
-async def _context(runtime, tenant):
+async def _context(runtime, tenant, *, read_only=True):
     from mercato.tenancy.onboarding import local_principal
     from mercato.tools.context import Conversation
 
     access = await runtime.directory.access(tenant.id)
     principal = await local_principal(runtime.database, tenant)
-    async with runtime.contexts.context(principal, access, Conversation(None), read_only=True, name="test") as ctx:
+    async with runtime.contexts.context(principal, access, Conversation(None), read_only=read_only, name="test") as ctx:
         yield ctx
 
 

@@ -193,9 +193,9 @@ from (
     select customer_id as id from matched_orders union select old_customer_id from matched_orders
 ) touched
 cross join lateral (
-    select count(*) filter (where o.cancelled_at is null and o.currency = c.currency) as orders_count,
+    select count(o.id) filter (where o.status <> 'cancelled') as orders_count,
            coalesce(sum(o.total_minor - o.refunded_minor)
-               filter (where o.cancelled_at is null and o.currency = c.currency), 0) as total_spent_minor,
+               filter (where o.status <> 'cancelled' and o.currency = c.currency), 0) as total_spent_minor,
            min(o.placed_at) as first_placed_at
     from commerce.customers c left join commerce.orders o on o.customer_id = c.id
     where c.id = touched.id

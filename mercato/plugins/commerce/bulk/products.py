@@ -153,7 +153,7 @@ async def stage_products(
 
 
 async def put_products(session: AsyncSession, reason: str | None) -> PutProducts:
-    """Insert and update the products that were staged. `reason` explains changes of stock in the ledger, if it is to tell."""
+    """Insert and update the products that were staged. With a `reason`, changes of stock go to the ledger."""
     staged = await run(session, _MATCH)
     updated = await run(session, _UPDATE)
     new = await run(session, _INSERT)

@@ -28,7 +28,7 @@ from mercato.plugins.commerce.demo.shelf import stock_shelf
 __all__ = ["DEMO_STORE", "NotEmpty", "open_store"]
 
 SEED = 20_260
-_IS_THERE = f"select exists (select from commerce.orders where external_id = 'demo-{FIRST_NUMBER}')"
+_IS_THERE = "select exists (select from commerce.orders where external_id = :external_id)"
 _IS_USED = """
 select exists (select from commerce.orders) or exists (select from commerce.products)
     or exists (select from commerce.customers)
@@ -42,14 +42,15 @@ class NotEmpty(ValueError):
 async def open_store(context: ImportContext, now: datetime, *, seed: int = SEED) -> ImportReport:
     """Fill the tenant with the demo store as it is on the day of `now`, unless it has it. Raises `NotEmpty`."""
     async with context.begin() as db:
-        [(is_there,)] = await fetch(db.session, _IS_THERE)
+        [(is_there,)] = await fetch(db.session, _IS_THERE, external_id=f"demo-{FIRST_NUMBER}")
         if is_there:
             return ImportReport({"products_new": 0, "customers_new": 0, "orders_new": 0})
         [(is_used,)] = await fetch(db.session, _IS_USED)
         if is_used:
             raise NotEmpty(f"The tenant {context.tenant.slug} has data of its own: the demo store needs an empty one.")
-        today = datetime.combine(now.astimezone(ZoneInfo(context.tenant.timezone)), time(), tzinfo=now.tzinfo)
-        return ImportReport(await _fill(db.session, context, Random(seed), today - timedelta(days=DAYS)))  # noqa: S311
+        zone = ZoneInfo(context.tenant.timezone)
+        start = datetime.combine(now.astimezone(zone).date() - timedelta(days=DAYS), time.min, zone)
+        return ImportReport(await _fill(db.session, context, Random(seed), start))  # noqa: S311  # nothing secret
 
 
 async def _fill(session: AsyncSession, context: ImportContext, chance: Random, start: datetime) -> dict[str, int]:

@@ -141,7 +141,7 @@ def _person(chance: Random, number: int, land: Land, start: datetime, currency: 
                 "name": f"{first} {last}",
                 "address1": f"{chance.randint(1, 240)} Example Street",
                 "city": city,
-                "province_code": province,
+                "province": province,
                 "zip": postal_code,
                 "country": land.name,
                 "country_code": land.code,

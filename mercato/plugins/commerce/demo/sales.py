@@ -1,4 +1,4 @@
-"""The sales: 12,000 orders whose amounts add up and whose statuses tell one story, with the odd ones that shops have."""
+"""The sales: 12,000 orders whose amounts add up and whose statuses tell one story, with the odd ones all shops have."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def sell(
     goods = [
         (one.product.title, variant) for one in shelf if one.product.status == "active" for variant in one.variants
     ]
-    regulars = chance.choices(people, [1 / rank for rank in range(3, len(people) + 3)], k=ORDERS // 2)
+    regulars = chance.choices(people, [1 / rank for rank in range(40, len(people) + 40)], k=ORDERS // 2)
     buyers = regulars + chance.choices(people, k=ORDERS - len(regulars))
     chance.shuffle(buyers)
     for place, (buyer, at) in enumerate(zip(buyers, order_times(chance, start, DAYS, ORDERS), strict=True)):

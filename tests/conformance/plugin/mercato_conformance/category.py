@@ -16,12 +16,12 @@ class Said(BaseModel):
     text: str
 
 
-def say(text: str) -> Reply:
+def say(text: str) -> Reply[Said]:
     """Return an answer whose content is this text, not the JSON that a model would be."""
     return Reply(Said(text=text), content=[mcp.TextContent(text=text)])
 
 
 @conformance.tool(read_only=True)
-async def test_simple_text(ctx: ToolContext) -> Reply:
+async def test_simple_text(ctx: ToolContext) -> Reply[Said]:
     """Return a text."""
     return say("This is a simple text response for testing.")

@@ -22,26 +22,26 @@ def embedded(uri: str, mime_type: str, text: str) -> mcp.EmbeddedResource:
 
 
 @conformance.tool(read_only=True)
-async def test_image_content(ctx: ToolContext) -> Reply:
+async def test_image_content(ctx: ToolContext) -> Reply[Said]:
     """Return an image."""
     return Reply(Said(text="an image"), content=[image()])
 
 
 @conformance.tool(read_only=True)
-async def test_audio_content(ctx: ToolContext) -> Reply:
+async def test_audio_content(ctx: ToolContext) -> Reply[Said]:
     """Return a sound."""
     return Reply(Said(text="a sound"), content=[mcp.AudioContent(data=_WAV, mime_type="audio/wav")])
 
 
 @conformance.tool(read_only=True)
-async def test_embedded_resource(ctx: ToolContext) -> Reply:
+async def test_embedded_resource(ctx: ToolContext) -> Reply[Said]:
     """Return an embedded resource."""
     text = "This is an embedded resource content."
     return Reply(Said(text=text), content=[embedded("test://embedded-resource", "text/plain", text)])
 
 
 @conformance.tool(read_only=True)
-async def test_multiple_content_types(ctx: ToolContext) -> Reply:
+async def test_multiple_content_types(ctx: ToolContext) -> Reply[Said]:
     """Return a text, an image and an embedded resource."""
     text = "Multiple content types test:"
     resource = embedded("test://mixed-content-resource", "application/json", '{"test":"data","value":123}')

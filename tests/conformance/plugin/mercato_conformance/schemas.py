@@ -9,7 +9,7 @@ import mcp_types as mcp
 from pydantic import Field
 
 from mercato import Reply, ToolContext
-from mercato_conformance.category import conformance, say
+from mercato_conformance.category import Said, conformance, say
 
 NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
 _TEXT = {"type": "string"}
@@ -46,6 +46,6 @@ async def test_x_mcp_header(
     region: Annotated[
         str | None, Field(description="Any region.", json_schema_extra={"x-mcp-header": "Region"})
     ] = None,  # noqa: PT028  # a tool, no test
-) -> Reply:
+) -> Reply[Said]:
     """Return the region, which the client repeats in the header `Mcp-Param-Region`."""
     return say(f"The region is {region}.")

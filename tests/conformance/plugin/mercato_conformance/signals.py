@@ -11,7 +11,7 @@ from mcp.server.subscriptions import PromptsListChanged, ToolsListChanged
 from mcp.shared.exceptions import MCPDeprecationWarning
 
 from mercato import Reply, ToolContext
-from mercato_conformance.category import conformance, say
+from mercato_conformance.category import Said, conformance, say
 from mercato_conformance.requests import said
 from mercato_conformance.schemas import NO_ARGUMENTS
 
@@ -20,7 +20,7 @@ _PAUSE_S = 0.05
 
 
 @conformance.tool(read_only=True)
-async def test_tool_with_progress(ctx: ToolContext) -> Reply:
+async def test_tool_with_progress(ctx: ToolContext) -> Reply[Said]:
     """Report progress three times."""
     for percent in (0, 50, 100):
         await ctx.progress(percent, 100, f"Completed step {percent} of 100")
