@@ -14,6 +14,7 @@ from typing import Any
 
 import pluggy
 import structlog
+from pydantic import ValidationError
 
 import mercato.plugins
 from mercato.plugins import hookspecs
@@ -25,7 +26,7 @@ from mercato.tenancy.rows import CORE_SCHEMA
 log = structlog.stdlib.get_logger(__name__)
 
 _NAME = re.compile(r"(?!pg_)[a-z][a-z0-9_]{0,47}")
-_RESERVED = frozenset({CORE_SCHEMA, "public", "information_schema"})
+_RESERVED = frozenset({CORE_SCHEMA, "public", "information_schema", "profile"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +211,9 @@ def _name_refusal(name: str, taken: Iterable[str]) -> str | None:
 
 
 def _sentence(error: BaseException) -> str:
+    if isinstance(error, ValidationError):  # its own text quotes the values, which may be secrets
+        wrong = {".".join(map(str, detail["loc"])) for detail in error.errors(include_input=False)}
+        return f"these settings do not fit: {', '.join(sorted(wrong))}"
     try:
         text = " ".join(str(error).split())
     except Exception:  # noqa: BLE001  # a plugin's own exception may fail even at this

@@ -20,6 +20,9 @@ class PluginSettings:
 
     def __post_init__(self) -> None:
         if self.tenant is not None:
+            secret = [name for name, info in self.tenant.model_fields.items() if "Secret" in str(info.annotation)]
+            if secret:
+                raise TypeError(f"the tenant setting `{secret[0]}` is a secret: credentials belong in a connection")
             required = [name for name, info in self.tenant.model_fields.items() if info.is_required()]
             if required:
                 raise TypeError(f"the tenant setting `{required[0]}` needs a default")

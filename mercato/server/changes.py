@@ -17,6 +17,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 CHANNEL = "mercato:changes"
 _RETRY_S = 0.5
+_PUBLISH_TIMEOUT_S = 2
 
 Kind = Literal["catalog", "access", "resource"]
 
@@ -59,8 +60,9 @@ class ChangeBus:
         """Tell this process at once, the others through Redis; without Redis they learn when their caches expire."""
         self._deliver(change)
         try:
-            await self._redis.publish(CHANNEL, orjson.dumps(asdict(change)))
-        except (RedisError, OSError) as error:
+            async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
+                await self._redis.publish(CHANNEL, orjson.dumps(asdict(change)))
+        except (RedisError, OSError, TimeoutError) as error:
             log.warning("change not published", kind=change.kind, error=str(error))
 
     def start(self) -> None:

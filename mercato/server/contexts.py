@@ -84,7 +84,10 @@ class ContextFactory:
             )
             yield ctx
         for act in ctx._after_commit:
-            await act()
+            try:
+                await act()
+            except Exception:  # noqa: BLE001  # the write stands: what follows it must not make it look undone
+                log.error("what follows a commit failed", name=name, exc_info=True)
 
     async def connection(self, db: TenantDatabase, integration: str, account: str | None) -> Connected:
         """Return a connected account with readable credentials. Raises `NotConnected`."""

@@ -45,7 +45,7 @@ def configure_logs(level: str = "info") -> None:
 def _rendering() -> list[Any]:
     drop = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if sys.stderr.isatty():
-        return [drop, structlog.dev.ConsoleRenderer()]
+        return [drop, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     return [drop, structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
 
 

@@ -50,6 +50,11 @@ def _text(name: str, *, nullable: bool = False, default: str | None = None) -> s
     return sa.Column(name, sa.String, nullable=nullable, server_default=default)
 
 
+def _email() -> tuple[sa.Column[str], sa.Column[str]]:
+    key = sa.Column("email_key", sa.String, sa.Computed("lower((email)::text)", persisted=True), nullable=True)
+    return _text("email", nullable=True), key
+
+
 def _texts(name: str) -> sa.Column[object]:
     return sa.Column(name, postgresql.ARRAY(sa.Text), nullable=False, server_default=sa.text("'{}'::text[]"))
 
@@ -102,15 +107,11 @@ def _index(table: str, *columns: str) -> None:
     op.create_index(f"ix_{table}_{'_'.join(names)}", table, list(names), schema="commerce")
 
 
-def _index_email(table: str) -> None:
-    op.create_index(f"ix_{table}_tenant_id_email", table, ["tenant_id", sa.text("lower(email)")], schema="commerce")
-
-
 def _customers() -> None:
     _create(
         "customers",
         _text("external_id", nullable=True),
-        _text("email", nullable=True),
+        *_email(),
         _text("phone", nullable=True),
         _text("first_name", nullable=True),
         _text("last_name", nullable=True),
@@ -126,7 +127,7 @@ def _customers() -> None:
         _unique("customers", "id"),
         _unique("customers", "external_id"),
     )
-    _index_email("customers")
+    _index("customers", "email_key")
     _index("customers", "created_at", "id")
     _index("customers", "total_spent_minor", "id")
 
@@ -203,7 +204,7 @@ def _orders() -> None:
         _text("external_id", nullable=True),
         _text("number"),
         _reference("customer_id", nullable=True),
-        _text("email", nullable=True),
+        *_email(),
         _text("status", default="pending"),
         _text("fulfillment_status", default="unfulfilled"),
         _text("financial_status", default="pending"),
@@ -229,7 +230,7 @@ def _orders() -> None:
     )
     _index("orders", "placed_at", "id")
     _index("orders", "customer_id", "placed_at", "id")
-    _index_email("orders")
+    _index("orders", "email_key")
 
 
 def _order_checks() -> list[sa.CheckConstraint]:

@@ -11,7 +11,7 @@ from sqlmodel import col
 from mercato import Cursor, Limit, Query, ToolContext
 from mercato.plugins.commerce.category import commerce
 from mercato.plugins.commerce.days import within_days
-from mercato.plugins.commerce.listing import Listing, contains, same_text
+from mercato.plugins.commerce.listing import Listing, contains
 from mercato.plugins.commerce.models import Customer, Order
 from mercato.plugins.commerce.orders.summary import OrderPage, select_summaries, summaries
 from mercato.plugins.commerce.params import Day, FinancialStatus, FulfillmentStatus, OrderStatus
@@ -39,7 +39,7 @@ async def list_orders(
     where = [getattr(Order, name) == value for name, value in equal.items() if value is not None]
     where += within_days(ctx.tenant, col(Order.placed_at), date_from, date_to)
     if customer_email is not None:
-        where.append(same_text(Order.email, customer_email))
+        where.append(col(Order.email_key) == sa.func.lower(customer_email))
     filters = (*equal.values(), customer_email, date_from, date_to)
     return await order_page(ctx, "list_orders", filters, where, cursor, limit)
 
