@@ -18,6 +18,7 @@ log = structlog.stdlib.get_logger("mercato.access")
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _REQUEST_ID = re.compile(r"[\w.-]{8,64}")
+_PROBES = frozenset({"/healthz", "/readyz"})
 _PARAMETER_HEADER = re.compile(r"mcp-param-[\w-]{1,64}", re.IGNORECASE)
 _CORS_METHODS = "POST, OPTIONS"
 _CORS_REQUEST_HEADERS = (
@@ -109,7 +110,8 @@ class BodyLimit:
 class HostCheck:
     """Refuses a foreign Host with 421 and a foreign Origin with 403, and answers CORS for the origins allowed.
 
-    Against DNS rebinding: a page that a browser was tricked into loading from our address has another Host.
+    Against DNS rebinding: a page that a browser was tricked into loading from our address has another Host. Health
+    probes are let through: they name whatever address they reached.
     """
 
     def __init__(self, app: ASGIApp, *, public_url: str | None, hosts: Iterable[str], origins: Iterable[str]) -> None:
@@ -123,7 +125,7 @@ class HostCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] in _PROBES:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)

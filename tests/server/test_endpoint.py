@@ -368,6 +368,12 @@ async def test_a_foreign_host_is_421_and_a_foreign_origin_403(site: Site, acme: 
             assert (await client.post("/mcp", json=body, headers={**headers, "host": host})).status_code == 200
 
 
+async def test_health_probes_are_answered_under_any_host(site: Site):
+    async with httpx.AsyncClient(base_url=site.url) as client:
+        for path in ("/healthz", "/readyz"):
+            assert (await client.get(path, headers={"host": "10.0.0.7:8765"})).status_code == 200
+
+
 async def test_an_allowed_origin_is_answered_with_cors_and_its_preflight_too(site: Site, acme: Tenant):
     body, headers = envelope("tools/list")
     async with site.client(await site.key(acme)) as client:

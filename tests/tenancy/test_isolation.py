@@ -63,7 +63,7 @@ async def sql(db: TenantDatabase, statement: str, **values):
 
 
 @asynccontextmanager
-async def refused(kind=DBAPIError, text=""):
+async def refused(kind=DBAPIError, text=None):
     with pytest.raises(kind, match=text):
         yield
 

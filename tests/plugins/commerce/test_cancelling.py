@@ -3,7 +3,6 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from mercato.plugins.commerce.models import OrderLine
 from tests.plugins.commerce.answers import ask, refusal
 from tests.plugins.commerce.factory import add_customer, add_line, add_order, add_product, movements, stored
 
@@ -28,7 +27,7 @@ async def test_unsent_tracked_items_go_back_to_stock_with_a_line_in_the_ledger(m
     async with database.tenant(tenant.id) as db:
         product, [shirt, cap, service] = await add_product(db, 5, 0, None)
         order = await add_order(db, (shirt, 2), (cap, 1), (service, 3), (shirt, 1), number="#8", status="processing")
-        sent = await add_line(db, order, 9, cap, 4, fulfillment_status="fulfilled")
+        await add_line(db, order, 9, cap, 4, fulfillment_status="fulfilled")
     answer = await cancel(mcp, order)
     assert answer["restocked"] == [
         {"variant_id": shirt.id, "product_id": product.id, "units": 3, "inventory_quantity": 8},
@@ -40,7 +39,6 @@ async def test_unsent_tracked_items_go_back_to_stock_with_a_line_in_the_ledger(m
     assert [(row.variant_id, row.change, row.quantity_after) for row in ledger] == [(shirt.id, 3, 8), (cap.id, 1, 1)]
     assert {row.reason for row in ledger} == {"order #8 cancelled"}
     assert all(row.user_id for row in ledger)
-    assert isinstance(sent, OrderLine)
 
 
 @pytest.mark.parametrize("financial_status", ["pending", "authorized"])

@@ -5,6 +5,8 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mercato.tenancy.onboarding import onboard_tenant
 from tests.plugins.commerce.answers import ask, every_page, refusal
@@ -146,6 +148,22 @@ async def test_a_cursor_fits_only_the_listing_it_was_made_for(mcp, other_mcp, da
         text = await refusal(client, tool, cursor=cursor, **filters)
         assert "`cursor`" in text
         assert "Start again without it." in text
+
+
+PRINTABLE = st.text("".join(chr(code) for code in range(32, 127)), max_size=3)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.integers(0, 500), instead=PRINTABLE, made_up=st.none() | st.text(max_size=210))
+async def test_a_cursor_that_was_made_up_is_a_page_or_a_clear_refusal(mcp, database, tenant, place, instead, made_up):
+    async with database.tenant(tenant.id) as db:
+        await add_order(db)
+        await add_order(db)
+    real = (await ask(mcp, "list_orders", limit=1))["next_cursor"]
+    place %= len(real)
+    cursor = real[:place] + instead + real[place + 1 :] if made_up is None else made_up
+    result = await mcp.call_tool("list_orders", {"cursor": cursor})
+    assert not result.is_error or "`cursor`" in result.content[0].text
 
 
 @pytest.mark.parametrize("limit", [0, 26, 1.5, "many"])

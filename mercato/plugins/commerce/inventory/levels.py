@@ -19,7 +19,7 @@ from mercato.plugins.commerce.params import MOST_ID, MOST_UNITS, ProductStatus
 from mercato.plugins.commerce.products.figures import figures_of
 from mercato.plugins.commerce.settings import CommerceSettings
 
-_VARIANTS_OF_EACH = 25
+_VARIANTS_OF_EACH = 10
 
 
 class VariantStock(BaseModel):
@@ -43,7 +43,9 @@ class ProductStock(BaseModel):
     inventory_policy: Literal["deny", "continue", "mixed"]
     variants_count: int
     low_stock: bool
-    variants: list[VariantStock] | None = Field(description="With `variants: true`: the 25 lowest.")
+    variants: list[VariantStock] | None = Field(
+        description="With `variants: true`: the 10 lowest; `get_product` has all."
+    )
 
 
 class InventoryPage(BaseModel):

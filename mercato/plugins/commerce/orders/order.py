@@ -135,11 +135,10 @@ async def read_order(
 
 def _select_order() -> sa.Select[Any]:
     name = sa.func.nullif(sa.func.concat_ws(" ", Customer.first_name, Customer.last_name), "")
-    of_order = sa.and_(col(Order.customer_id) == col(Customer.id), col(Order.tenant_id) == col(Customer.tenant_id))
     return (
         sa.select(Order, name.label("customer_name"), col(Customer.email).label("customer_email"))
         .select_from(Order)
-        .outerjoin(Customer, of_order)
+        .outerjoin(Customer, col(Order.customer_id) == col(Customer.id))
     )
 
 
