@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mercato import Category, PluginSettings, hookimpl
+from mercato import Category, Importer, PluginSettings, hookimpl
 from mercato.plugins.commerce import customers, inventory, orders, products, prompts
 from mercato.plugins.commerce.category import commerce
+from mercato.plugins.commerce.importers import IMPORTERS
 from mercato.plugins.commerce.settings import CommerceSettings
 
 __all__ = ["customers", "inventory", "orders", "products", "prompts"]
@@ -28,3 +29,9 @@ def register_migrations() -> Path:
 def register_settings() -> PluginSettings:
     """Return what a tenant may set."""
     return PluginSettings(tenant=CommerceSettings)
+
+
+@hookimpl
+def register_importers() -> tuple[Importer, ...]:
+    """Return the import of a shop's CSV files, and the demonstration store."""
+    return IMPORTERS

@@ -24,12 +24,13 @@ async def test_stock_is_listed_lowest_first_and_marked_by_the_tenants_threshold(
     assert answer["inventory"][1]["variants"] is None
 
 
-async def test_the_threshold_is_what_the_tenant_has_set(mcp, database, tenant):
+async def test_the_threshold_is_what_the_tenant_has_set(mcp_for, database, tenant):
     async with database.tenant(tenant.id) as db:
         await merge_settings(db, "commerce", {"low_stock_threshold": 2})
         await add_product(db, 2)
         await add_product(db, 3)
-    answer = await ask(mcp, "get_inventory")
+    async with mcp_for(tenant) as mcp:
+        answer = await ask(mcp, "get_inventory")
     assert [row["low_stock"] for row in answer["inventory"]] == [True, False]
     assert answer["low_stock_threshold"] == 2
 

@@ -18,8 +18,8 @@ from mercato.plugins.commerce.shopify_csv.cells import (
     currency_code,
     email,
     line,
-    money,
     moment,
+    money,
     names,
     note,
     optional_moment,
@@ -61,12 +61,12 @@ def test_money_is_read_by_the_decimals_of_its_currency(text: str, currency: str,
     ("text", "currency"),
     [
         *(("12.345", "USD"), ("1.5", "JPY"), ("0.0005", "KWD"), ("1,234.50", "USD"), ("$5", "USD"), ("-1.00", "USD")),
-        *(("1e5", "USD"), ("NaN", "USD"), ("1_000", "USD"), ("٣.٥٠", "USD"), (".5", "USD"), ("5.", "USD")),
+        *(("1e5", "USD"), ("NaN", "USD"), ("1_000", "USD"), ("\u0663.\u0665", "USD"), (".5", "USD"), ("5.", "USD")),
         ("9" * 18, "USD"),
     ],
 )
 def test_what_is_no_amount_of_the_currency_is_refused_and_never_rounded(text: str, currency: str):
-    with pytest.raises(BadCell, match="^Total '"):
+    with pytest.raises(BadCell, match=r"^Total '"):
         money(text, exponent_of(currency), "Total")
 
 
@@ -199,7 +199,7 @@ def test_what_is_neither_is_refused():
         currency_code("dollars", "Currency")
     with pytest.raises(BadCell, match=r"Lineitem quantity '1\.5' is no whole number from 0"):
         whole("1.5", "Lineitem quantity")
-    with pytest.raises(BadCell, match="Inventory quantity '99999999999' is no whole number$"):
+    with pytest.raises(BadCell, match=r"Inventory quantity '99999999999' is no whole number$"):
         whole("99999999999", "Inventory quantity", lowest=-(2**31))
     with pytest.raises(BadCell, match=r"Lineitem quantity \(empty\)"):
         whole("", "Lineitem quantity")
