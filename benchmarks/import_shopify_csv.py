@@ -26,7 +26,7 @@ from mercato.migrations.runner import upgrade
 from mercato.plugins.commerce import bulk
 from mercato.plugins.commerce.bulk import orders as bulk_orders
 from mercato.plugins.commerce.bulk import staging
-from mercato.plugins.commerce.shopify_csv import SHOPIFY_CSV, source
+from mercato.plugins.commerce.shopify_csv import SHOPIFY_CSV, files, source
 from mercato.plugins.commerce.shopify_csv.orders_file import OrdersFile
 from mercato.plugins.commerce.shopify_csv.reader import Reader
 from mercato.plugins.importers import ImportContext, ImportReport
@@ -102,7 +102,7 @@ def read_only(path: Path) -> float:
     start = time.perf_counter()
     with path.open("rb") as file:
         reader = Reader(file)
-        for _ in source.batches(reader, OrdersFile(reader.header, path.name, "USD")):
+        for _ in source.batches(reader, OrdersFile(reader.header, path.name, "USD"), files.BATCH_ROWS):
             pass
     return time.perf_counter() - start
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -42,6 +43,7 @@ class ChangeBus:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._origin = secrets.token_hex(8)
         self._listeners: dict[object, Listener] = {}
         self._reader: asyncio.Task[None] | None = None
         self.connected = False
@@ -61,7 +63,7 @@ class ChangeBus:
         self._deliver(change)
         try:
             async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
-                await self._redis.publish(CHANNEL, orjson.dumps(asdict(change)))
+                await self._redis.publish(CHANNEL, orjson.dumps({"origin": self._origin, **asdict(change)}))
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("change not published", kind=change.kind, error=str(error))
 
@@ -84,7 +86,7 @@ class ChangeBus:
                     self.connected = True
                     self._deliver(Change("access", 0))  # whatever happened while nobody listened
                     async for message in pubsub.listen():
-                        if message["type"] == "message" and (change := _change_of(message["data"])) is not None:
+                        if message["type"] == "message" and (change := self._change_of(message["data"])) is not None:
                             self._deliver(change)
             except (RedisError, OSError) as error:
                 self.connected = False
@@ -95,11 +97,12 @@ class ChangeBus:
         for listener in list(self._listeners.values()):
             listener(change)
 
-
-def _change_of(data: bytes) -> Change | None:
-    """Return the change in a message; None for one of another version of mercato, or of nobody's."""
-    try:
-        return Change(**orjson.loads(data))
-    except (ValueError, TypeError):
-        log.warning("a change could not be read")
-        return None
+    def _change_of(self, data: bytes) -> Change | None:
+        """Return the change in a message; None for our own, delivered already, and for what is no change at all."""
+        try:
+            message = orjson.loads(data)
+            origin = message.pop("origin")
+            return None if origin == self._origin else Change(**message)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            log.warning("a change could not be read")
+            return None

@@ -86,7 +86,7 @@ class ContextFactory:
         for act in ctx._after_commit:
             try:
                 await act()
-            except Exception:  # noqa: BLE001  # the write stands: what follows it must not make it look undone
+            except Exception:  # the write stands: what follows it must not make it look undone
                 log.error("what follows a commit failed", name=name, exc_info=True)
 
     async def connection(self, db: TenantDatabase, integration: str, account: str | None) -> Connected:

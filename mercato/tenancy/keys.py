@@ -35,6 +35,7 @@ class ApiKey(TenantOwned, table=True):
         sa.ForeignKeyConstraint(
             ["tenant_id", "membership_id"], [f"{CORE_SCHEMA}.memberships.tenant_id", f"{CORE_SCHEMA}.memberships.id"]
         ),
+        sa.Index(None, "tenant_id", "membership_id"),
         {"schema": CORE_SCHEMA},
     )
 

@@ -117,7 +117,7 @@ async def list_customers(
     accepts_marketing: Annotated[bool | None, Field(description="Whether they take marketing mail.")] = None,
     min_orders: Annotated[int | None, Field(ge=0, le=MOST_ID, description="At least so many orders.")] = None,
     min_spent_minor: Annotated[
-        int | None, Field(ge=0, le=MOST_ID, description="At least so much spent, in minor units (cents).")
+        int | None, Field(ge=0, le=MOST_ID, description="At least so much spent, in minor units of their currency.")
     ] = None,
     limit: Limit = 10,
     cursor: Cursor = None,

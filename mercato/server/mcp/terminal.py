@@ -17,29 +17,35 @@ from mercato.server.changes import Change
 from mercato.server.mcp.callers import LocalCallers
 from mercato.server.runtime import Runtime
 from mercato.tenancy.onboarding import local_principal
-from mercato.tenancy.tenants import find_tenant
+from mercato.tenancy.tenants import Tenant, find_tenant
 
 log = structlog.stdlib.get_logger(__name__)
 
 
 async def serve_terminal(runtime: Runtime, slug: str) -> None:
-    """Serve until standard input ends. Raises `NotFound` for an unknown tenant."""
+    """Serve standard input and output until the client leaves. Raises `NotFound` for an unknown tenant."""
     tenant = await find_tenant(runtime.database, slug)
+    async with stdio_server() as (read, write):
+        await serve_streams(runtime, tenant, read, write)
+
+
+async def serve_streams(runtime: Runtime, tenant: Tenant, read: Any, write: Any) -> None:
+    """Serve one client over a pair of the SDK's streams, acting as the tenant's owner, until it leaves."""
     principal = await local_principal(runtime.database, tenant)
-    handlers = runtime.handlers(LocalCallers(principal, runtime.directory))
-    server = runtime.server(handlers)
+    server = runtime.server(runtime.handlers(LocalCallers(principal, runtime.directory)))
     notifier = _Notifier(server)
     options = server.create_initialization_options(
         NotificationOptions(tools_changed=True, prompts_changed=True, resources_changed=True)
     )
     unsubscribe = runtime.changes.subscribe(notifier.listener(tenant.id))
     try:
-        async with stdio_server() as (read, write), anyio.create_task_group() as group:
+        async with anyio.create_task_group() as group:
             group.start_soon(notifier.run)
             await server.run(read, write, options)
             group.cancel_scope.cancel()
     finally:
         unsubscribe()
+        notifier.close()
 
 
 class _Notifier:
@@ -62,6 +68,11 @@ class _Notifier:
                     log.warning("change dropped: the client does not read")
 
         return take
+
+    def close(self) -> None:
+        """Take in nothing more."""
+        self._send.close()
+        self._changes.close()
 
     async def run(self) -> None:
         """Send what changed, for as long as the client is there."""

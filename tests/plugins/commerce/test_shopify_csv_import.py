@@ -12,7 +12,7 @@ from shutil import copy
 import pytest
 
 from mercato.plugins.commerce.bulk.staging import fetch, run
-from mercato.plugins.commerce.shopify_csv import SHOPIFY_CSV, WrongFile, source
+from mercato.plugins.commerce.shopify_csv import SHOPIFY_CSV, WrongFile, files
 from mercato.plugins.importers import ImportContext, ImportReport
 
 FIXTURES = Path(__file__).parent / "shopify_csv"
@@ -29,18 +29,23 @@ def order(number: int, *lines: str, key: int | None = None, email: str = "a@exam
     return "\n".join([f"#{number},{email},{known},{first}", *(f"#{number},{email},,,,,,,,,,{line}" for line in others)])
 
 
+def listed(report: ImportReport) -> list[list[str]]:
+    """The rows of the files that list what was rejected."""
+    return [row for path in report.reject_files for row in list(csv.reader(path.read_text().splitlines()))[1:]]
+
+
 @pytest.fixture
 def importing(database, tmp_path):
     """Import files, given as text or as the name of a fixture, as a tenant."""
 
-    async def run_import(tenant, progress=lambda *_: None, **files: str) -> ImportReport:
+    async def run_import(tenant, progress=lambda *_: None, **given: str) -> ImportReport:
         paths = {}
-        for kind, given in files.items():
+        for kind, text in given.items():
             paths[kind] = tmp_path / f"{kind}_export.csv"
-            if given.endswith(".csv"):
-                copy(FIXTURES / given, paths[kind])
+            if text.endswith(".csv"):
+                copy(FIXTURES / text, paths[kind])
             else:
-                paths[kind].write_text(given)
+                paths[kind].write_text(text)
         context = ImportContext(tenant=tenant, progress=progress, _database=database)
         return await SHOPIFY_CSV.run(context, paths)
 
@@ -213,10 +218,10 @@ async def test_what_strangers_wrote_has_nothing_that_cannot_be_seen(importing, q
 
 @pytest.mark.parametrize("products", ["products_export.csv", "products_export_new.csv"])
 async def test_a_second_run_changes_nothing(importing, everything, tenant, products):
-    files = ALL | {"products": products}
-    await importing(tenant, **files)
+    given = ALL | {"products": products}
+    await importing(tenant, **given)
     before = await everything(tenant)
-    report = await importing(tenant, **files)
+    report = await importing(tenant, **given)
     assert await everything(tenant) == before
     assert +Counter(report.counts) == Counter(customers_unchanged=3, products_unchanged=2, orders_unchanged=5)
 
@@ -267,8 +272,7 @@ async def test_a_number_that_another_order_has_is_refused(importing, query, tena
     await importing(tenant, orders="\n".join([HEADER, order(1, key=1), order(2, key=2)]))
     report = await importing(tenant, orders="\n".join([HEADER, order(3, key=3), order(1, key=9), order(2, key=1)]))
     assert report.rejected == 2
-    rows = list(csv.reader(report.reject_files[0].open()))
-    assert rows[1:] == [
+    assert listed(report) == [
         ["orders_export.csv", "3", "the number #1 belongs to another order already"],
         ["orders_export.csv", "4", "the number #2 belongs to another order already"],
     ]
@@ -326,8 +330,7 @@ async def test_customers_and_products_that_cannot_be_taken_are_listed(importing,
         ]
     )
     report = await importing(tenant, customers=customers, products=products)
-    rows = [row for path in report.reject_files for row in list(csv.reader(path.open()))[1:]]
-    assert rows == [
+    assert listed(report) == [
         ["customers_export.csv", "3", "the customer 1 stands further up in the file already"],
         ["customers_export.csv", "4", "the address a@x.example stands further up in the file already"],
         ["customers_export.csv", "5", "there is neither a Customer ID nor an Email to know the customer by"],
@@ -378,9 +381,9 @@ class Interrupted(Exception):
 
 
 async def test_an_interrupted_import_keeps_whole_orders_and_is_completed_by_the_next(
-    importing, query, everything, tenant, other_tenant, monkeypatch
+    importing, query, tenant, monkeypatch
 ):
-    monkeypatch.setattr(source.batches, "__defaults__", (10,))
+    monkeypatch.setattr(files, "BATCH_ROWS", 10)
     text = "\n".join([HEADER, *(order(n, "1,A,1.00,A", "1,B,2.00,B", "1,C,3.00,C", key=n) for n in range(1, 21))])
     seen = []
 
@@ -391,7 +394,7 @@ async def test_an_interrupted_import_keeps_whole_orders_and_is_completed_by_the_
 
     with pytest.raises(Interrupted):
         await importing(tenant, progress=interrupt, orders=text)
-    assert seen == [("orders", 13, 60), ("orders", 25, 60), ("orders", 37, 60)]
+    assert seen == [("orders", 14, 60), ("orders", 26, 60), ("orders", 38, 60)]
     complete = "select order_id, count(*) from commerce.order_lines group by 1"
     assert [count for _, count in await query(tenant, complete)] == [3] * 12
     assert await query(tenant, "select orders_count from commerce.customers") == [(12,)]
@@ -401,7 +404,7 @@ async def test_an_interrupted_import_keeps_whole_orders_and_is_completed_by_the_
 
 
 async def test_a_cancelled_import_leaves_no_half_batch_and_no_thread_behind(importing, query, tenant, monkeypatch):
-    monkeypatch.setattr(source.batches, "__defaults__", (10,))
+    monkeypatch.setattr(files, "BATCH_ROWS", 10)
     text = "\n".join([HEADER, *(order(n, "1,A,1.00,A", "1,B,2.00,B", "1,C,3.00,C", key=n) for n in range(1, 21))])
     stored = asyncio.Event()
     task = asyncio.create_task(importing(tenant, progress=lambda *_: stored.set(), orders=text))

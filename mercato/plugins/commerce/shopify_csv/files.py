@@ -17,6 +17,8 @@ from mercato.plugins.commerce.shopify_csv.reader import Reader, count_lines
 from mercato.plugins.commerce.shopify_csv.rejects import RejectFile
 from mercato.plugins.commerce.shopify_csv.source import Batch, Source, batches
 
+BATCH_ROWS = 20_000
+
 Open = Callable[[list[str], str, str], Source[Any]]
 """Makes a source of a file's header, its name, and the tenant's currency."""
 
@@ -31,7 +33,7 @@ async def import_file(
         reader = Reader(file)
         source = open_source(reader.header, path.name, context.tenant.currency)
         with RejectFile(path) as rejects:
-            ahead = _Ahead(batches(reader, source))
+            ahead = _Ahead(batches(reader, source, BATCH_ROWS))
             try:
                 while batch := await ahead.take():
                     done, rejections = await _store(context, source, batch, ahead)

@@ -14,8 +14,6 @@ from mercato.plugins.commerce.shopify_csv.reader import Reader, Row
 
 Item = TypeVar("Item")
 
-BATCH_ROWS = 20_000
-
 
 class BadRows(ValueError):
     """Rows of a group for which it is not taken."""
@@ -43,7 +41,7 @@ class Source(Protocol[Item]):
 
 @dataclass(slots=True)
 class Batch(Generic[Item]):
-    """Whole orders, products or customers, of about `BATCH_ROWS` rows, down to `line`."""
+    """Whole orders, products or customers, of about so many rows, read as far as `line`."""
 
     items: list[Item] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
@@ -51,8 +49,8 @@ class Batch(Generic[Item]):
     line: int = 0
 
 
-def batches(reader: Reader, source: Source[Item], size: int = BATCH_ROWS) -> Iterator[Batch[Item]]:
-    """Yield the batches of a file. What was rejected is in the batch in which it was met."""
+def batches(reader: Reader, source: Source[Item], size: int) -> Iterator[Batch[Item]]:
+    """Yield the batches of a file, of `size` rows or a few more; what was rejected is in the one where it was met."""
     batch: Batch[Item] = Batch()
     for group in source.groups(reader.rows()):
         try:
