@@ -54,7 +54,10 @@ async def upgrade(url: str, plugins: Mapping[str, Path]) -> list[Upgraded]:
 
 
 async def drop(url: str, schema: str) -> bool:
-    """Remove a plugin's schema with all it holds; return whether there was one."""
+    """Remove a plugin's schema with all it holds; return whether there was one.
+
+    Raises `ValueError` for a schema that no migration of ours has made.
+    """
     if schema in {CORE, "public"} or not schema.isidentifier():
         raise ValueError(f"{schema!r} is no plugin's schema")
     engine = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"), poolclass=sa.NullPool)
@@ -63,6 +66,8 @@ async def drop(url: str, schema: str) -> bool:
             await _lock(connection, transaction=True)
             there = await connection.scalar(sa.text("select to_regnamespace(:schema) is not null"), {"schema": schema})
             if there:
+                if await _recorded(connection, schema) is None:
+                    raise ValueError(f"{schema!r} is no plugin's schema")
                 await connection.execute(sa.text(f'drop schema "{schema}" cascade'))
             return bool(there)
     finally:
