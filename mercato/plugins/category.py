@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mercato.prompts.prompt import Messages, Prompt
-from mercato.resources.resource import Completer, Resource
+from mercato.resources.resource import Resource
+from mercato.tools.completer import Completer
 from mercato.tools.schema import Schema
 from mercato.tools.tool import Rate, Task, Tool
 

@@ -11,8 +11,8 @@ from typing import Any, get_type_hints
 import mcp_types as mcp
 from pydantic import BaseModel, ConfigDict, TypeAdapter, create_model
 
-from mercato.resources.resource import Completer
 from mercato.tools.arguments import parse
+from mercato.tools.completer import Completer
 from mercato.tools.schema import Schema, input_schema
 
 Messages = str | Sequence[mcp.PromptMessage]

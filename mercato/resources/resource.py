@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,8 @@ from urllib.parse import unquote
 
 from pydantic import BaseModel
 
-Completer = Callable[[Any, str], Awaitable[Sequence[str]]]
+from mercato.tools.completer import Completer
+
 _VARIABLE = re.compile(r"\{([a-z_]+)\}")
 
 

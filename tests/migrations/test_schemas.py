@@ -162,7 +162,12 @@ async def test_the_system_role_reaches_only_what_must_be_read_before_the_tenant_
         "select distinct format('%s.%s', table_schema, table_name) from information_schema.role_table_grants"
         " where grantee = 'mercato_system'"
     )
-    assert {row[0] for row in granted} == {"mercato.tenants", "mercato.users", "mercato.memberships", "mercato.api_keys"}
+    assert {row[0] for row in granted} == {
+        "mercato.tenants",
+        "mercato.users",
+        "mercato.memberships",
+        "mercato.api_keys",
+    }
 
 
 async def test_the_roles_that_serve_can_neither_log_in_nor_pass_by_the_policies(ask):

@@ -33,7 +33,9 @@ async def url(mercato_addresses, runtime):
     name = f"empty_{secrets.token_hex(4)}"
     owner = await asyncpg.connect(mercato_addresses.database_url)
     parts = urlsplit(mercato_addresses.database_url)
-    superuser = await asyncpg.connect(urlunsplit(parts._replace(netloc=parts.netloc.replace("mercato_owner", "postgres"))))
+    superuser = await asyncpg.connect(
+        urlunsplit(parts._replace(netloc=parts.netloc.replace("mercato_owner", "postgres")))
+    )
     await superuser.execute(f"create database {name} owner {await owner.fetchval('select current_user')}")
     yield urlunsplit(parts._replace(path=f"/{name}"))
     await superuser.execute(f"drop database {name} with (force)")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncpg
 import httpx
 import pytest
-from tests.inmemory import client_of, plugin
 from pydantic import BaseModel
 
 from mercato import Category, ToolContext
@@ -13,6 +12,7 @@ from mercato.plugins import manager
 from mercato.server import runtime as runtime_module
 from mercato.server.runtime import open_runtime
 from mercato.server.settings import Settings
+from tests.inmemory import client_of, plugin
 
 # name: (stage, what the reason says)
 FAILURES = {
@@ -147,9 +147,10 @@ async def test_a_plugin_may_add_nothing_to_another_once_that_is_loaded(besieged)
 
 
 async def test_the_readiness_page_names_them_to_anybody_without_the_reason(besieged):
-    from mercato.server.app import _readyz
     from starlette.applications import Starlette
     from starlette.routing import Route
+
+    from mercato.server.app import _readyz
 
     app = Starlette(routes=[Route("/readyz", _readyz)])
     app.state.runtime = besieged

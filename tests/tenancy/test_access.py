@@ -88,7 +88,7 @@ async def test_a_category_that_is_switched_off_elsewhere_is_neither_listed_nor_c
 
 
 async def test_a_change_of_one_tenant_leaves_the_others_as_they_are(here_and_there, new_tenant):
-    here, there, tenant, client = here_and_there
+    here, there, _, client = here_and_there
     globex = await new_tenant(here, "Globex")
     async with changed(there, globex) as db:
         await disable_tool(db, "read_first")

@@ -48,11 +48,14 @@ async def test_a_write_is_seen_by_others_only_after_the_block_has_ended(database
 
 
 async def test_a_block_that_raises_keeps_nothing(database, tenant):
-    with pytest.raises(ValueError, match="on purpose"):
+    async def write_and_raise():
         async with database.tenant(tenant.id) as db:
             db.session.add(DisabledTool(tool="mine"))
             await db.session.flush()
             raise ValueError("on purpose")
+
+    with pytest.raises(ValueError, match="on purpose"):
+        await write_and_raise()
     async with database.tenant(tenant.id) as db:
         assert await db.rows(select(DisabledTool)) == []
 

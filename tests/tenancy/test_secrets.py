@@ -72,7 +72,7 @@ def test_keys_for_other_purposes_differ_by_purpose_and_key():
 
 @pytest.mark.parametrize("text", ["", " , ", "short", base64.b64encode(b"x" * 31).decode(), "not base64!"])
 def test_a_ring_that_cannot_be_used_says_which_variable_to_set(text):
-    with pytest.raises(InvalidValue, match="MERCATO_SECRET_KEYS|32 bytes"):
+    with pytest.raises(InvalidValue, match=r"MERCATO_SECRET_KEYS|32 bytes"):
         KeyRing.from_text(text)
 
 

@@ -107,9 +107,7 @@ class _Mute:
 
 
 def _call(tool, **arguments):
-    return Call(
-        tool=tool, arguments=arguments, principal=None, access=None, client=_Mute(), request_id="r1"
-    )
+    return Call(tool=tool, arguments=arguments, principal=None, access=None, client=_Mute(), request_id="r1")
 
 
 async def test_arguments_are_validated_before_anything_is_opened():

@@ -200,7 +200,13 @@ async def take_one_another(ctx: ToolContext, which: First) -> Answer:
     """Answer."""
 
 
-UNSAYABLE = (take_a_union, take_a_union_in_a_list, take_a_choice_of_models, take_a_choice_of_models_in_a_list, take_a_decimal)
+UNSAYABLE = (
+    take_a_union,
+    take_a_union_in_a_list,
+    take_a_choice_of_models,
+    take_a_choice_of_models_in_a_list,
+    take_a_decimal,
+)
 
 
 @pytest.mark.parametrize("function", UNSAYABLE)
@@ -279,7 +285,10 @@ async def CamelCase(ctx: ToolContext) -> Answer:
     """Answer."""
 
 
-@pytest.mark.parametrize("function", [take_variadic, take_keywords, take_positional, take_confirm, take_no_context, take_no_docstring, CamelCase])
+@pytest.mark.parametrize(
+    "function",
+    [take_variadic, take_keywords, take_positional, take_confirm, take_no_context, take_no_docstring, CamelCase],
+)
 def test_a_function_that_cannot_be_a_tool_is_refused_when_it_is_declared(function):
     with pytest.raises(TypeError, match=function.__name__):
         tool_of(function)

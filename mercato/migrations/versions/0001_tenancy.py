@@ -123,9 +123,7 @@ def _memberships_and_keys() -> None:
         ),
         schema="mercato",
     )
-    op.create_index(
-        "ix_api_keys_tenant_id_membership_id", "api_keys", ["tenant_id", "membership_id"], schema="mercato"
-    )
+    op.create_index("ix_api_keys_tenant_id_membership_id", "api_keys", ["tenant_id", "membership_id"], schema="mercato")
 
 
 def _what_is_on() -> None:

@@ -18,7 +18,6 @@ from pydantic import BaseModel
 
 from mercato.plugins.catalog import Catalog, ScopeMissing, Unknown, Visible
 from mercato.prompts.prompt import Messages
-from mercato.resources.resource import Completer
 from mercato.server.auth.directory import Caller
 from mercato.server.changes import Change, ChangeBus
 from mercato.server.contexts import ContextFactory
@@ -27,6 +26,7 @@ from mercato.server.mcp.channels import channel_of
 from mercato.server.mcp.subscriptions import TenantBus
 from mercato.server.mcp.wire import wire_prompt, wire_resource, wire_template, wire_tool
 from mercato.tools.call import Call, call_tool, error_result
+from mercato.tools.completer import Completer
 from mercato.tools.context import Conversation, InputRequired
 from mercato.tools.errors import ToolError
 from mercato.tools.schema import Schema

@@ -50,15 +50,16 @@ create temporary table matched_customers on commit drop as
 select s.line, coalesce(by_id.id, by_email.id) as found_id,
        exists (select from commerce.orders o where o.customer_id = coalesce(by_id.id, by_email.id)) as is_counted
 from staged_customers s
-left join commerce.customers by_id on by_id.external_id = s.external_id
-left join (
-    select distinct on (s.line) s.line, c.id
-    from staged_customers s join commerce.customers c on lower(c.email) = s.email
-    where c.external_id is null
-       or s.external_id is null
-      and not exists (select from staged_customers other where other.external_id = c.external_id)
-    order by s.line, c.id
-) by_email on by_email.line = s.line
+left join lateral (
+    select c.id from commerce.customers c where c.external_id = s.external_id limit 1
+) by_id on true
+left join lateral (
+    select min(c.id + 0) as id from commerce.customers c
+    where c.email_key = lower(s.email)
+      and (c.external_id is null
+           or s.external_id is null
+           and not exists (select from staged_customers other where other.external_id = c.external_id))
+) by_email on true
 """
 _UPDATE = f"""
 update commerce.customers c

@@ -1,7 +1,7 @@
 """Orders with their lines, many at a time: found by their id in the shop, else by number.
 
 A customer is linked by its id in the shop, else by e-mail address, and made where nobody has the address. A line is
-linked to the variant with its SKU where one variant only has it. The customers' counters are counted anew.
+linked to the variant with its SKU where one variant only has it. The customers' counters are for `counters` to do.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from mercato.plugins.commerce.bulk.counters import recount
 from mercato.plugins.commerce.bulk.staging import Json, Rejection, fetch, look_up, run, stage
 
 
@@ -81,15 +82,18 @@ _NOT_OF_THE_ORDER = {
 _INSERTED = [name for name in StagedOrder._fields if name not in _NOT_OF_THE_ORDER]
 _UPDATED = [name for name in _INSERTED if name != "cancel_reason"]  # what our people wrote, and few files know
 
-# An order that has the number but another id in the shop is another order, and keeps its number. The limits make it
-# look up one by one, by index: the planner takes any tenant for an average one, and would read all of a large one.
+# An order that has the number but another id in the shop is another order, and keeps its number. The subqueries are
+# looked up one by one, by index: the planner takes any tenant for an average one, and would read all of a large one.
 _MATCH = """
 create temporary table matched_orders on commit drop as
-select s.line, s.number, s.email, s.customer_external_id, s.lines_count,
+select s.line, s.number, s.email, s.lines_count,
        coalesce(by_id.id, by_number.id) as found_id,
        coalesce(by_id.id, by_number.id) as order_id,
        coalesce(by_id.customer_id, by_number.customer_id) as old_customer_id,
-       null::bigint as customer_id,
+       coalesce(
+           (select c.id from commerce.customers c where c.external_id = s.customer_external_id limit 1),
+           (select min(c.id + 0) from commerce.customers c where c.email_key = lower(s.email))
+       ) as customer_id,
        by_number.id <> coalesce(by_id.id, -1)
            and (by_id.id is not null or by_number.external_id <> s.external_id) as is_taken
 from staged_orders s
@@ -101,21 +105,11 @@ left join lateral (
 ) by_number on true
 """
 _FIND = """
-select count(*), count(found_id), count(*) filter (where is_taken), count(customer_external_id) from matched_orders
+select count(*), count(found_id), count(*) filter (where is_taken),
+       count(*) filter (where customer_id is null and email is not null)
+from matched_orders
 """
 _TAKEN = "delete from matched_orders where is_taken returning line, number"
-_LINK_BY_ID = """
-update matched_orders m set customer_id = c.id
-from commerce.customers c where c.external_id = m.customer_external_id
-"""
-_LINK_BY_EMAIL = """
-update matched_orders m set customer_id = c.id
-from (
-    select lower(email) as email, min(id) as id from commerce.customers
-    where lower(email) in (select email from matched_orders) group by 1
-) c
-where c.email = m.email and m.customer_id is null
-"""
 _MAKE_CUSTOMERS = """
 with made as (
     insert into commerce.customers (email, first_name, last_name, phone, accepts_marketing, currency, created_at)
@@ -155,15 +149,12 @@ update commerce.orders o
 set {", ".join(f"{name} = s.{name}" for name in _UPDATED)}, customer_id = s.customer_id, updated_at = now()
 from changed_orders s where o.id = s.order_id
 """
+_BEREFT = "select old_customer_id from matched_orders where old_customer_id <> customer_id"
 _REMOVE_LINES = """
 delete from commerce.order_lines l using matched_orders m
 where m.found_id is not null and l.order_id = m.order_id and l.position > m.lines_count
 """
-_PUT_LINES = """
-with single as (
-    select sku, min(id) as id, min(product_id) as product_id from commerce.variants
-    where sku in (select sku from staged_lines) group by 1 having count(*) = 1
-), put as (
+_LINES = """
     insert into commerce.order_lines as l
         (order_id, position, variant_id, product_id, sku, title, quantity, price_minor, discount_minor,
          fulfillment_status)
@@ -171,7 +162,15 @@ with single as (
            s.discount_minor, s.fulfillment_status
     from staged_lines s
     join matched_orders m on m.line = s.order_line
-    left join single on single.sku = s.sku
+    left join (
+        select sku, min(id) as id, min(product_id) as product_id from commerce.variants
+        where sku in (select sku from staged_lines) group by 1 having count(*) = 1
+    ) single on single.sku = s.sku
+"""
+_ADD_LINES = f"{_LINES} where m.found_id is null"
+_PUT_LINES = f"""
+with put as (
+    {_LINES} where m.found_id is not null
     on conflict (tenant_id, order_id, position) do update set
         variant_id = excluded.variant_id, product_id = excluded.product_id, sku = excluded.sku,
         title = excluded.title, quantity = excluded.quantity, price_minor = excluded.price_minor,
@@ -184,26 +183,6 @@ with single as (
 )
 select count(*) filter (where is_new), count(*) filter (where not is_new) from put
 """
-# Nobody is a customer for a shorter time than their first order is old.
-_COUNT = """
-update commerce.customers c
-set orders_count = n.orders_count, total_spent_minor = n.total_spent_minor,
-    created_at = least(c.created_at, n.first_placed_at), updated_at = now()
-from (
-    select customer_id as id from matched_orders union select old_customer_id from matched_orders
-) touched
-cross join lateral (
-    select count(o.id) filter (where o.status <> 'cancelled') as orders_count,
-           coalesce(sum(o.total_minor - o.refunded_minor)
-               filter (where o.status <> 'cancelled' and o.currency = c.currency), 0) as total_spent_minor,
-           min(o.placed_at) as first_placed_at
-    from commerce.customers c left join commerce.orders o on o.customer_id = c.id
-    where c.id = touched.id
-) n
-where c.id = touched.id
-  and (c.orders_count, c.total_spent_minor, c.created_at)
-      is distinct from (n.orders_count, n.total_spent_minor, least(c.created_at, n.first_placed_at))
-"""
 
 
 async def stage_orders(session: AsyncSession, orders: Sequence[StagedOrder], lines: Sequence[StagedLine]) -> None:
@@ -215,28 +194,26 @@ async def stage_orders(session: AsyncSession, orders: Sequence[StagedOrder], lin
 async def put_orders(session: AsyncSession, currency: str) -> PutOrders:
     """Insert and update the orders that were staged. `currency` is that of customers who are made."""
     await run(session, _MATCH)
-    [(staged, found, taken, with_customer)] = await fetch(session, _FIND)
+    [(staged, found, taken, unknown)] = await fetch(session, _FIND)
     rejected = [
         Rejection(line, f"the number {number} belongs to another order already")
         for line, number in (await fetch(session, _TAKEN) if taken else [])
     ]
-    customers_new = await _link_customers(session, currency, by_id=bool(with_customer))
+    [(customers_new,)] = await fetch(session, _MAKE_CUSTOMERS, currency=currency) if unknown else [(0,)]
     changed = await run(session, _CHANGES) if found else 0
     new = await run(session, _INSERT) if found < staged else 0
-    [(lines_new, lines_updated)] = await fetch(session, _PUT_LINES)
+    added = await run(session, _ADD_LINES) if new else 0
+    [(more, lines_updated)] = await fetch(session, _PUT_LINES) if found else [(0, 0)]
+    removed = await _settle(session, changed=changed) if found else 0
+    unchanged = staged - taken - new - changed
+    return PutOrders(new, changed, unchanged, added + more, lines_updated, removed, customers_new, rejected)
+
+
+async def _settle(session: AsyncSession, *, changed: int) -> int:
+    """Bring the orders that were there up to date; return how many lines they no longer have."""
     await look_up(session)
-    removed = await run(session, _REMOVE_LINES) if found else 0
+    removed = await run(session, _REMOVE_LINES)
     if changed:
         await run(session, _UPDATE)
-    if new or changed:
-        await run(session, _COUNT)
-    unchanged = staged - taken - new - changed
-    return PutOrders(new, changed, unchanged, lines_new, lines_updated, removed, customers_new, rejected)
-
-
-async def _link_customers(session: AsyncSession, currency: str, *, by_id: bool) -> int:
-    if by_id:
-        await run(session, _LINK_BY_ID)
-    await run(session, _LINK_BY_EMAIL)
-    [(made,)] = await fetch(session, _MAKE_CUSTOMERS, currency=currency)
-    return int(made)
+        await recount(session, [customer for (customer,) in await fetch(session, _BEREFT)])
+    return removed

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from mercato import ImportContext, Importer, ImportReport, utc_now
+from mercato.plugins.commerce.bulk.counters import count_all
 from mercato.plugins.commerce.bulk.customers import put_customers, stage_customers
 from mercato.plugins.commerce.bulk.orders import put_orders, stage_orders
 from mercato.plugins.commerce.bulk.products import put_products, stage_products
@@ -66,6 +67,7 @@ async def _fill(session: AsyncSession, context: ImportContext, chance: Random, s
     await stage_orders(session, [order for order, _ in sales], [line for _, lines in sales for line in lines])
     context.progress("orders", 0, len(sales))
     orders = await put_orders(session, currency)
+    await count_all(session)
     context.progress("orders", len(sales), len(sales))
     return {
         "customers_new": customers.customers_new,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mercato import ImportContext, Importer, ImportReport
+from mercato.plugins.commerce.bulk.counters import count_some
 from mercato.plugins.commerce.shopify_csv.columns import WrongFile
 from mercato.plugins.commerce.shopify_csv.customers import CustomersFile
 from mercato.plugins.commerce.shopify_csv.files import Open, import_file
@@ -34,7 +35,16 @@ async def _run(context: ImportContext, files: Mapping[str, Path]) -> ImportRepor
         counts.update(done)
         rejected += rejects.count
         reject_files += [rejects.path] if rejects.count else []
+    if "orders" in files:
+        await _count_customers(context)
     return ImportReport(counts, rejected, tuple(reject_files))
+
+
+async def _count_customers(context: ImportContext) -> None:
+    after: int | None = 0
+    while after is not None:
+        async with context.begin() as db:
+            after = await count_some(db.session, after)
 
 
 SHOPIFY_CSV = Importer(

@@ -17,7 +17,7 @@ from mercato import Rejected
 
 
 class RejectFile:
-    """`orders_export.csv` -> `orders_export.csv.rejected.csv`; stays as it was when the import does not reach its end."""
+    """`orders_export.csv` -> `orders_export.csv.rejected.csv`; stays as it was when the import is interrupted."""
 
     def __init__(self, source: Path) -> None:
         self.path = source.with_name(f"{source.name}.rejected.csv")
