@@ -56,7 +56,7 @@ async def test_no_tool_shows_or_changes_anything_of_another_tenant(runtime, look
     before = await _contents(look, filled.id)
     for tool in runtime.catalog.tools.values():
         for row_id in sorted(set(ids.values())):
-            arguments = example_of(tool.input_schema, {}, set())
+            arguments = example_of(tool.input_schema, {}, set()) | ({"confirm": True} if tool.destructive else {})
             for name, schema in tool.input_schema["properties"].items():
                 if name.endswith("_id") or name == "id":
                     arguments[name] = row_id if schema["type"] == "integer" else str(row_id)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mercato.server.logs import log_request
 from mercato.server.mcp.messages import error_response
-
-log = structlog.stdlib.get_logger("mercato.access")
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _REQUEST_ID = re.compile(r"[\w.-]{8,64}")
@@ -31,8 +30,9 @@ _CORS_RESPONSE_HEADERS = "mcp-session-id, www-authenticate, x-request-id"
 class RequestLog:
     """Gives each request an id, which its answer carries as `X-Request-Id`, and logs one line when it is answered."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, log: Callable[..., None] = log_request) -> None:
         self._app = app
+        self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -56,9 +56,7 @@ class RequestLog:
                 await self._app(scope, receive, send_with_id)
         finally:
             duration_ms = round((time.perf_counter() - began) * 1000, 1)
-            log.info(
-                "request", method=scope["method"], path=scope["path"], status=status, ms=duration_ms, id=request_id
-            )
+            self._log(method=scope["method"], path=scope["path"], status=status, ms=duration_ms, request_id=request_id)
 
 
 class BodyLimit:

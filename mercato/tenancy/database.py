@@ -29,6 +29,8 @@ OLDEST_POSTGRES = 17
 Statement = sa.Select[*tuple[Any, ...]]
 """A SELECT of any columns."""
 
+_LEFTMOST: dict[object, sa.Table] = {}
+_MOST_SHAPES = 1_000
 _SET_TENANT = sa.text("select set_config('app.tenant_id', :tenant_id, true)")
 _TENANT_COLUMN = sa.column("tenant_id", sa.BigInteger())
 
@@ -151,12 +153,30 @@ async def _bind(connection: AsyncConnection, tenant_id: int) -> None:
 
 def _guard(statement: Statement, tenant_id: int) -> Statement:
     """Add the tenant to the first table of a statement: the leftmost one, so that outer joins keep their meaning."""
-    source: Any = statement.get_final_froms()[0] if statement.get_final_froms() else None
-    while isinstance(source, sa.Join):
-        source = source.left
+    source = _leftmost(statement)
     if "tenant_id" in getattr(source, "c", ()):  # a text has none
         return statement.where(source.c.tenant_id == tenant_id)
     return statement
+
+
+def _leftmost(statement: Statement) -> Any:
+    """Return the table that a statement begins with.
+
+    SQLAlchemy compiles the whole statement to tell, so the answer is kept by the statement's shape. Only tables are:
+    an alias or a subquery is another object each time, and would be joined in beside its twin.
+    """
+    shape = statement._generate_cache_key()
+    if shape is not None and (known := _LEFTMOST.get(shape.key)) is not None:
+        return known
+    froms = statement.get_final_froms()
+    source: Any = froms[0] if froms else None
+    while isinstance(source, sa.Join):
+        source = source.left
+    if shape is not None and isinstance(source, sa.Table):
+        if len(_LEFTMOST) >= _MOST_SHAPES:
+            _LEFTMOST.clear()
+        _LEFTMOST[shape.key] = source
+    return source
 
 
 class _TenantSession(Session):
