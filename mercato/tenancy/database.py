@@ -29,7 +29,6 @@ OLDEST_POSTGRES = 17
 Statement = sa.Select[*tuple[Any, ...]]
 """A SELECT of any columns."""
 
-_LEFTMOST: dict[object, sa.Table] = {}
 _MOST_SHAPES = 1_000
 _SET_TENANT = sa.text("select set_config('app.tenant_id', :tenant_id, true)")
 _TENANT_COLUMN = sa.column("tenant_id", sa.BigInteger())
@@ -41,12 +40,13 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self._app = _engine(url, APP_ROLE, pool_size)
         self._read = self._app.execution_options(postgresql_readonly=True)
+        self._guard = _Guard()
         self._system = _engine(url, SYSTEM_ROLE, max(2, pool_size // 4))
 
     @asynccontextmanager
     async def tenant(self, tenant_id: int, *, read_only: bool = False) -> AsyncIterator[TenantDatabase]:
         """Open the tenant's view; what was written is committed when the block ends well, and undone when it raises."""
-        db = TenantDatabase(self._app, self._read, tenant_id, read_only=read_only)
+        db = TenantDatabase(self._app, self._read, self._guard, tenant_id, read_only=read_only)
         try:
             yield db
             await db.commit()
@@ -81,8 +81,9 @@ class TenantDatabase:
     has returned and its answer is known to be valid.
     """
 
-    def __init__(self, app: AsyncEngine, read: AsyncEngine, tenant_id: int, *, read_only: bool) -> None:
+    def __init__(self, app: AsyncEngine, read: AsyncEngine, guard: _Guard, tenant_id: int, *, read_only: bool) -> None:
         self._engine = app
+        self._guard = guard
         self._read = read
         self._tenant_id = tenant_id
         self._read_only = read_only
@@ -96,7 +97,7 @@ class TenantDatabase:
         sees what it has written. Rows are tuples with names: `select(Order)` gives the columns, not entities.
         """
         self.touched = True
-        guarded = _guard(statement, self._tenant_id)
+        guarded = self._guard(statement, self._tenant_id)
         if self._session is not None:
             await self._session.flush()
             return (await (await self._session.connection()).execute(guarded)).all()
@@ -151,31 +152,39 @@ async def _bind(connection: AsyncConnection, tenant_id: int) -> None:
     await connection.execute(_SET_TENANT, {"tenant_id": str(tenant_id)})
 
 
-def _guard(statement: Statement, tenant_id: int) -> Statement:
-    """Add the tenant to the first table of a statement: the leftmost one, so that outer joins keep their meaning."""
-    source = _leftmost(statement)
-    if "tenant_id" in getattr(source, "c", ()):  # a text has none
-        return statement.where(source.c.tenant_id == tenant_id)
-    return statement
+class _Guard:
+    """Adds the tenant to the first table of a statement: the leftmost one, so that outer joins keep their meaning.
+
+    SQLAlchemy compiles the whole statement to tell which that is, so the answer is kept by the statement's shape. Only
+    tables are: an alias or a subquery is another object each time, and would be joined in beside its twin.
+    """
+
+    def __init__(self) -> None:
+        self._leftmost: dict[object, sa.Table] = {}
+
+    def __call__(self, statement: Statement, tenant_id: int) -> Statement:
+        source = self._source(statement)
+        if "tenant_id" in getattr(source, "c", ()):  # a text has none
+            return statement.where(source.c.tenant_id == tenant_id)
+        return statement
+
+    def _source(self, statement: Statement) -> Any:
+        shape = statement._generate_cache_key()
+        if shape is not None and (known := self._leftmost.get(shape.key)) is not None:
+            return known
+        source = _leftmost(statement)
+        if shape is not None and isinstance(source, sa.Table):
+            if len(self._leftmost) >= _MOST_SHAPES:
+                self._leftmost.clear()
+            self._leftmost[shape.key] = source
+        return source
 
 
 def _leftmost(statement: Statement) -> Any:
-    """Return the table that a statement begins with.
-
-    SQLAlchemy compiles the whole statement to tell, so the answer is kept by the statement's shape. Only tables are:
-    an alias or a subquery is another object each time, and would be joined in beside its twin.
-    """
-    shape = statement._generate_cache_key()
-    if shape is not None and (known := _LEFTMOST.get(shape.key)) is not None:
-        return known
     froms = statement.get_final_froms()
     source: Any = froms[0] if froms else None
     while isinstance(source, sa.Join):
         source = source.left
-    if shape is not None and isinstance(source, sa.Table):
-        if len(_LEFTMOST) >= _MOST_SHAPES:
-            _LEFTMOST.clear()
-        _LEFTMOST[shape.key] = source
     return source
 
 
