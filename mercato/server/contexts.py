@@ -107,7 +107,17 @@ class ContextFactory:
         section = self._sections.get(model)
         if section is None:
             raise LookupError(f"no plugin registered the settings model {model.__name__}")
-        return model.model_validate(stored.get(section, {}))
+        return _still_valid(model, stored.get(section, {}))
+
+
+def _still_valid(model: type[Settings], stored: Mapping[str, Any]) -> Settings:
+    """Return stored values over defaults, but for those that a newer, stricter version of the plugin refuses."""
+    try:
+        return model.model_validate(stored)
+    except ValidationError as error:
+        refused = {detail["loc"][0] for detail in error.errors(include_url=False) if detail["loc"]} or set(stored)
+        log.warning("stored settings are ignored", model=model.__name__, keys=sorted(map(str, refused)))
+        return model.model_validate({key: value for key, value in stored.items() if key not in refused})
 
 
 def _deployed(plugin: str, model: type[BaseModel]) -> BaseModel:

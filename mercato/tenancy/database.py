@@ -40,13 +40,13 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self._app = _engine(url, APP_ROLE, pool_size)
         self._read = self._app.execution_options(postgresql_readonly=True)
-        self._guard = _Guard()
+        self._filter = TenantFilter()
         self._system = _engine(url, SYSTEM_ROLE, max(2, pool_size // 4))
 
     @asynccontextmanager
     async def tenant(self, tenant_id: int, *, read_only: bool = False) -> AsyncIterator[TenantDatabase]:
         """Open the tenant's view; what was written is committed when the block ends well, and undone when it raises."""
-        db = TenantDatabase(self._app, self._read, self._guard, tenant_id, read_only=read_only)
+        db = TenantDatabase(self._app, self._read, self._filter, tenant_id, read_only=read_only)
         try:
             yield db
             await db.commit()
@@ -81,9 +81,11 @@ class TenantDatabase:
     has returned and its answer is known to be valid.
     """
 
-    def __init__(self, app: AsyncEngine, read: AsyncEngine, guard: _Guard, tenant_id: int, *, read_only: bool) -> None:
+    def __init__(
+        self, app: AsyncEngine, read: AsyncEngine, filter_rows: TenantFilter, tenant_id: int, *, read_only: bool
+    ) -> None:
         self._engine = app
-        self._guard = guard
+        self._filter = filter_rows
         self._read = read
         self._tenant_id = tenant_id
         self._read_only = read_only
@@ -97,7 +99,7 @@ class TenantDatabase:
         sees what it has written. Rows are tuples with names: `select(Order)` gives the columns, not entities.
         """
         self.touched = True
-        guarded = self._guard(statement, self._tenant_id)
+        guarded = self._filter(statement, self._tenant_id)
         if self._session is not None:
             await self._session.flush()
             return (await (await self._session.connection()).execute(guarded)).all()
@@ -152,7 +154,7 @@ async def _bind(connection: AsyncConnection, tenant_id: int) -> None:
     await connection.execute(_SET_TENANT, {"tenant_id": str(tenant_id)})
 
 
-class _Guard:
+class TenantFilter:
     """Adds the tenant to the first table of a statement: the leftmost one, so that outer joins keep their meaning.
 
     SQLAlchemy compiles the whole statement to tell which that is, so the answer is kept by the statement's shape. Only

@@ -29,7 +29,7 @@ FAILURES = {
     "no_output_model": ("import", "TypeError: the tool answer_any must say that it returns a pydantic model"),
     "raw_schema_no_object": ("import", "SchemaError: the input schema of answer_raw must have the type `object`"),
     "sync_tool": ("import", "TypeError: the tool answer_now must be an `async def` function"),
-    "union_parameter": ("import", "SchemaError: the tool answer_either: a union of types cannot be said"),
+    "union_parameter": ("import", "SchemaError: the tool answer_either: `which`: a union of types cannot be said"),
     "untyped_parameter": ("import", "TypeError: the parameter `name` of answer_untyped must have a type"),
     "not_a_module": ("import", "AttributeError: module 'hostile' has no attribute 'there_is_none'"),
     "hook_unknown": ("register", "PluginValidationError: unknown hook 'register_categorys'"),

@@ -18,6 +18,7 @@ class Deployed(BaseModel):
 
 class OfTheTenant(BaseModel):
     greeting: str = "Hello"
+    volume: int = Field(default=1, le=10)
 
 
 class Unregistered(BaseModel):
@@ -32,7 +33,7 @@ class Answer(BaseModel):
 async def read_settings(ctx: ToolContext) -> Answer:
     """Read the settings."""
     deployed, own = ctx.settings(Deployed), ctx.settings(OfTheTenant)
-    return Answer(text=f"{deployed.url} {deployed.limit} {deployed.key.get_secret_value()} {own.greeting}")
+    return Answer(text=f"{deployed.url} {deployed.limit} {deployed.key.get_secret_value()} {own.greeting} {own.volume}")
 
 
 @probe.tool(read_only=True)
@@ -60,9 +61,18 @@ async def test_deployment_settings_come_from_the_environment_and_a_tenants_from_
         other = await new_tenant(runtime, "Globex")
         async with client_of(runtime, tenant) as client, client_of(runtime, other) as theirs:
             ours = await client.call_tool("read_settings")
-            assert ours.structured_content == {"text": "https://example.com 7 sk_1 Moin"}
-            assert (await theirs.call_tool("read_settings")).structured_content["text"].endswith("Hello")
+            assert ours.structured_content == {"text": "https://example.com 7 sk_1 Moin 1"}
+            assert (await theirs.call_tool("read_settings")).structured_content["text"].endswith("Hello 1")
             assert (await client.call_tool("read_unregistered")).meta["mercato/error"]["code"] == "internal_fault"
+
+
+async def test_a_stored_setting_that_a_newer_version_refuses_is_ignored(open_plugins, new_tenant):
+    async with open_plugins(FOUND) as runtime:
+        tenant = await new_tenant(runtime)
+        async with runtime.database.tenant(tenant.id) as db:
+            await merge_settings(db, "probe", {"greeting": "Moin", "volume": 11, "gone": True})
+        async with client_of(runtime, tenant) as client:
+            assert (await client.call_tool("read_settings")).structured_content["text"].endswith("Moin 1")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from sqlmodel import col, select
 
 import mercato
 from mercato.tenancy.audit import AuditEntry
-from mercato.tenancy.database import TenantDatabase, _guard
+from mercato.tenancy.database import TenantDatabase, TenantFilter
 from mercato.tenancy.grants import DisabledTool, Grant
 from mercato.tenancy.memberships import Membership
 
@@ -133,7 +133,7 @@ async def unprotected(mercato_addresses, runtime):
 
 @pytest.fixture
 async def guarded(unprotected):
-    db = TenantDatabase(unprotected, unprotected, 1, read_only=False)
+    db = TenantDatabase(unprotected, unprotected, TenantFilter(), 1, read_only=False)
     yield db
     await db.close()
 
@@ -160,7 +160,7 @@ async def test_the_guard_alone_stops_updates_and_deletes(guarded, unprotected):
 
 
 def _where(statement):
-    compiled = str(_guard(statement, 7).compile(dialect=sa.dialects.postgresql.dialect()))
+    compiled = str(TenantFilter()(statement, 7).compile(dialect=sa.dialects.postgresql.dialect()))
     return " ".join(compiled.split()).partition(" WHERE ")[2]
 
 

@@ -283,6 +283,17 @@ async def test_a_number_that_another_order_has_is_refused(importing, query, tena
     ]
 
 
+async def test_two_rows_are_never_the_same_order(importing, query, tenant):
+    await importing(tenant, orders=f"{HEADER}\n{order(1, key=1)}")
+    report = await importing(tenant, orders="\n".join([HEADER, order(2, key=1), order(1), order(3)]))
+    assert listed(report) == [["orders_export.csv", "3", "the number #1 belongs to another order already"]]
+    assert +Counter(report.counts) == Counter(orders_updated=1, orders_new=1, lines_new=1)
+    assert await query(tenant, "select number, external_id from commerce.orders order by 1") == [
+        ("#2", "1"),
+        ("#3", None),
+    ]
+
+
 async def test_orders_without_ids_are_known_by_their_numbers(importing, query, tenant):
     await importing(tenant, orders="\n".join([HEADER, order(1), order(2)]))
     report = await importing(tenant, orders="\n".join([HEADER, order(1, key=1), order(2, total="7.00")]))

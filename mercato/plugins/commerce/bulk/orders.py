@@ -105,11 +105,15 @@ left join lateral (
 ) by_number on true
 """
 _FIND = """
-select count(*), count(found_id), count(*) filter (where is_taken),
+select count(*), count(found_id), count(*) filter (where is_taken) + count(found_id) - count(distinct found_id),
        count(*) filter (where customer_id is null and email is not null)
 from matched_orders
 """
-_TAKEN = "delete from matched_orders where is_taken returning line, number"
+_TAKEN = """
+delete from matched_orders m
+where is_taken or exists (select from matched_orders other where other.found_id = m.found_id and other.line < m.line)
+returning line, number
+"""
 _MAKE_CUSTOMERS = """
 with made as (
     insert into commerce.customers (email, first_name, last_name, phone, accepts_marketing, currency, created_at)
@@ -205,7 +209,7 @@ async def put_orders(session: AsyncSession, currency: str) -> PutOrders:
     added = await run(session, _ADD_LINES) if new else 0
     [(more, lines_updated)] = await fetch(session, _PUT_LINES) if found else [(0, 0)]
     removed = await _settle(session, changed=changed) if found else 0
-    unchanged = staged - taken - new - changed
+    unchanged = staged - len(rejected) - new - changed
     return PutOrders(new, changed, unchanged, added + more, lines_updated, removed, customers_new, rejected)
 
 

@@ -94,7 +94,11 @@ select s.product_line, s.position, v.id as found_id, m.product_id, s.option_valu
        coalesce(s.inventory_quantity, v.inventory_quantity, 0) as inventory_quantity
 from staged_variants s
 join matched_products m on m.line = s.product_line
-left join commerce.variants v on v.product_id = m.found_id and v.option_values = s.option_values
+left join lateral (
+    select v.id, v.inventory_quantity from commerce.variants v
+    where v.product_id = m.found_id and v.option_values = s.option_values
+    order by v.position limit 1
+) v on true
 """
 _PLACES = """
 select v.id, coalesce(m.position, named.last + row_number() over (
