@@ -11,6 +11,7 @@ import pytest
 from mercato.plugins.importers import ImportContext
 from mercato.tools.schema import example_of
 
+
 @pytest.fixture(scope="module")
 async def look(anyio_backend, runtime, mercato_addresses):
     """Look at a tenant's tables as the owner of them, who must name the tenant too."""

@@ -25,6 +25,10 @@ from mercato.tools.call import Call
 from mercato.tools.context import Connected, Conversation, Settings, ToolContext
 from mercato.tools.errors import NotConnected
 
+_log = structlog.stdlib.get_logger(__name__)
+
+log = structlog.stdlib.get_logger(__name__)
+
 
 class ContextFactory:
     """Makes contexts, and stands behind their `connection` and `settings`."""
@@ -70,13 +74,13 @@ class ContextFactory:
         self, principal: Principal, access: Access, conversation: Conversation, *, read_only: bool, name: str
     ) -> AsyncIterator[ToolContext]:
         """Open a context: what it wrote is committed when the block ends well."""
-        log = structlog.stdlib.get_logger(name).bind(tenant_id=access.tenant.id, name=name)
+        bound = structlog.stdlib.get_logger(name).bind(tenant_id=access.tenant.id, name=name)
         async with self._database.tenant(access.tenant.id, read_only=read_only) as db:
             ctx = ToolContext(
                 tenant=access.tenant,
                 db=db,
                 http=self._http,
-                log=log,
+                log=bound,
                 user=principal,
                 _host=self,
                 _stored_settings=access.settings,
@@ -116,7 +120,7 @@ def _still_valid(model: type[Settings], stored: Mapping[str, Any]) -> Settings:
         return model.model_validate(stored)
     except ValidationError as error:
         refused = {detail["loc"][0] for detail in error.errors(include_url=False) if detail["loc"]} or set(stored)
-        log.warning("stored settings are ignored", model=model.__name__, keys=sorted(map(str, refused)))
+        _log.warning("stored settings are ignored", model=model.__name__, keys=sorted(map(str, refused)))
         return model.model_validate({key: value for key, value in stored.items() if key not in refused})
 
 

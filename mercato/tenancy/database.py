@@ -165,6 +165,7 @@ class TenantFilter:
         self._leftmost: dict[object, sa.Table] = {}
 
     def __call__(self, statement: Statement, tenant_id: int) -> Statement:
+        """Return the statement with the tenant in it."""
         source = self._source(statement)
         if "tenant_id" in getattr(source, "c", ()):  # a text has none
             return statement.where(source.c.tenant_id == tenant_id)
@@ -202,6 +203,7 @@ class _TenantAsyncSession(AsyncSession):
         raise RuntimeError("`db.session` is committed for you, once the tool has returned; use `flush` to see ids")
 
     async def commit_all(self) -> None:
+        """End the transaction: for the one that opened it."""
         await super().commit()
 
 
