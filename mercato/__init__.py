@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mercato.migrations.protect import protect_tenant_rows
     from mercato.plugins.category import Category
     from mercato.plugins.hookspecs import hookimpl
-    from mercato.plugins.importers import ImportContext, Importer, ImportReport, Rejected
+    from mercato.plugins.importers import ImportContext, Importer, ImportRefused, ImportReport, Rejected
     from mercato.plugins.settings import PluginSettings
     from mercato.prompts.prompt import Prompt
     from mercato.resources.resource import Resource
@@ -32,6 +32,7 @@ __all__ = [
     "Declined",
     "Detail",
     "ImportContext",
+    "ImportRefused",
     "ImportReport",
     "Importer",
     "Limit",
@@ -62,7 +63,7 @@ _HOMES = {
     "mercato.migrations.protect": ("protect_tenant_rows",),
     "mercato.plugins.category": ("Category",),
     "mercato.plugins.hookspecs": ("hookimpl",),
-    "mercato.plugins.importers": ("ImportContext", "ImportReport", "Importer", "Rejected"),
+    "mercato.plugins.importers": ("ImportContext", "ImportRefused", "ImportReport", "Importer", "Rejected"),
     "mercato.plugins.settings": ("PluginSettings",),
     "mercato.prompts.prompt": ("Prompt",),
     "mercato.resources.resource": ("Resource",),

@@ -98,6 +98,13 @@ async def _roles(connection: AsyncConnection) -> None:
         member = await connection.scalar(sa.text("select pg_has_role(current_user, :role, 'set')"), {"role": role})
         if not member:
             await connection.execute(sa.text(f"grant {role} to current_user with set true"))
+    # Imports stage their rows in temporary tables; everybody may make those unless somebody has revoked it.
+    database = await connection.scalar(sa.text("select quote_ident(current_database())"))
+    allowed = await connection.scalar(
+        sa.text("select has_database_privilege(:role, current_database(), 'temp')"), {"role": ROLES[0]}
+    )
+    if not allowed:
+        await connection.execute(sa.text(f"grant temporary on database {database} to {ROLES[0]}"))
 
 
 async def _upgrade_one(engine: Any, schema: str, versions: Path) -> Upgraded:

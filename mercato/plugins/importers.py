@@ -30,6 +30,10 @@ class ImportContext:
         return self._database.tenant(self.tenant.id)
 
 
+class ImportRefused(Exception):
+    """An import cannot begin or go on: the wrong file, a tenant that is not empty. The text is for a person."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A row that was not taken."""

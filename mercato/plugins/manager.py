@@ -42,7 +42,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a plugin is disabled. `stage` is discover, check, import, register, collect, validate or migrate."""
+    """Why a plugin is disabled, and at which stage: check, import, register, collect, validate, migrate, settings."""
 
     plugin: str
     stage: str

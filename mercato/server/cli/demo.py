@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mercato.plugins.importers import ImportRefused
 from mercato.server.importing import run_importer
 from mercato.server.runtime import Runtime
 from mercato.tenancy.errors import NotFound
@@ -47,7 +48,10 @@ async def _fill(runtime: Runtime, tenant: Tenant, tell: Callable[[str], None]) -
         for importer in plugin.importers:
             if importer.demo:
                 tell(f"Filling the demonstration store ({importer.name}) …")
-                await run_importer(runtime.database, tenant, importer, {}, lambda what, done, total: None)
+                try:
+                    await run_importer(runtime.database, tenant, importer, {}, lambda what, done, total: None)
+                except ImportRefused as refusal:  # somebody has used the tenant for data of their own
+                    tell(str(refusal))
 
 
 async def _key(runtime: Runtime, tenant: Tenant, data_dir: Path) -> str:

@@ -31,6 +31,7 @@ def import_(
     settings = read_settings(data_dir)
 
     async def work(runtime: Runtime) -> ImportReport | None:
+        from mercato.plugins.importers import ImportRefused
         from mercato.server.importing import run_importer
         from mercato.tenancy.tenants import find_tenant
 
@@ -45,7 +46,10 @@ def import_(
             stop("say for which tenant: --tenant SLUG.", 2)
         found = await find_tenant(runtime.database, tenant)
         with _progress(as_json) as progress:
-            return await run_importer(runtime.database, found, importers[name], files, progress)
+            try:
+                return await run_importer(runtime.database, found, importers[name], files, progress)
+            except ImportRefused as refusal:
+                stop(str(refusal))
 
     report = with_runtime(settings, work)
     if report is not None:
@@ -106,7 +110,10 @@ def _say_report(report: ImportReport, as_json: bool) -> None:
         files = [str(path) for path in report.reject_files]
         say_json({"counts": dict(report.counts), "rejected": report.rejected, "reject_files": files})
         return
-    say("Imported: " + (", ".join(f"{count:,} {what}" for what, count in report.counts.items()) or "nothing new"))
+    say(
+        "Imported: "
+        + (", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in report.counts.items()) or "nothing new")
+    )
     if report.rejected:
         say(f"Rejected: {report.rejected:,} rows, listed with line and reason in:")
         for path in report.reject_files:

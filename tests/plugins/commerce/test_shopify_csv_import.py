@@ -79,9 +79,7 @@ ALL = {"customers": "customers_export.csv", "products": "products_export.csv", "
 async def test_the_three_exports_come_in(importing, tenant):
     report = await importing(tenant, **ALL)
     assert (report.rejected, report.reject_files) == (0, ())
-    assert +Counter(report.counts) == Counter(
-        customers_new=3 + 2, products_new=2, variants_new=3, orders_new=5, lines_new=6
-    )
+    assert report.counts == Counter(customers_new=3 + 2, products_new=2, variants_new=3, orders_new=5, lines_new=6)
 
 
 async def test_an_order_is_as_the_shop_has_it(importing, query, tenant):
@@ -223,7 +221,7 @@ async def test_a_second_run_changes_nothing(importing, everything, tenant, produ
     before = await everything(tenant)
     report = await importing(tenant, **given)
     assert await everything(tenant) == before
-    assert +Counter(report.counts) == Counter(customers_unchanged=3, products_unchanged=2, orders_unchanged=5)
+    assert report.counts == Counter(customers_unchanged=3, products_unchanged=2, orders_unchanged=5)
 
 
 async def test_the_order_in_which_files_come_makes_no_difference(importing, query, tenant, other_tenant):
@@ -244,7 +242,7 @@ async def test_what_changed_in_the_shop_is_taken_over_and_the_rest_left(importin
     ids = await query(tenant, "select id, updated_at from commerce.orders order by id")
     changed = [HEADER, order(1, "1,One,5.00,A", key=1, email="b@example.com", total="4.00"), order(2, key=2)]
     report = await importing(tenant, orders="\n".join([*changed, order(4, key=3)]))
-    assert +Counter(report.counts) == Counter(orders_updated=2, orders_unchanged=1, lines_removed=1, customers_new=1)
+    assert report.counts == Counter(orders_updated=2, orders_unchanged=1, lines_removed=1, customers_new=1)
     assert [row[0] for row in await query(tenant, "select id from commerce.orders order by id")] == [
         row[0] for row in ids
     ]
@@ -287,7 +285,7 @@ async def test_two_rows_are_never_the_same_order(importing, query, tenant):
     await importing(tenant, orders=f"{HEADER}\n{order(1, key=1)}")
     report = await importing(tenant, orders="\n".join([HEADER, order(2, key=1), order(1), order(3)]))
     assert listed(report) == [["orders_export.csv", "3", "the number #1 belongs to another order already"]]
-    assert +Counter(report.counts) == Counter(orders_updated=1, orders_new=1, lines_new=1)
+    assert report.counts == Counter(orders_updated=1, orders_new=1, lines_new=1)
     assert await query(tenant, "select number, external_id from commerce.orders order by 1") == [
         ("#2", "1"),
         ("#3", None),
@@ -297,7 +295,7 @@ async def test_two_rows_are_never_the_same_order(importing, query, tenant):
 async def test_orders_without_ids_are_known_by_their_numbers(importing, query, tenant):
     await importing(tenant, orders="\n".join([HEADER, order(1), order(2)]))
     report = await importing(tenant, orders="\n".join([HEADER, order(1, key=1), order(2, total="7.00")]))
-    assert +Counter(report.counts) == Counter(orders_updated=2)
+    assert report.counts == Counter(orders_updated=2)
     rows = await query(tenant, "select number, external_id, total_minor from commerce.orders order by 1")
     assert rows == [("#1", "1", 500), ("#2", None, 700)]
 
@@ -363,7 +361,7 @@ async def test_variants_may_change_places_come_and_stay(importing, query, tenant
     before = dict(await query(tenant, "select title, id from commerce.variants"))
     for counts in ({"products_updated": 1, "variants_new": 1, "variants_updated": 2}, {"products_unchanged": 1}):
         report = await importing(tenant, products=header + "a,A,Size,XL,9.00,\na,,,L,3.50,\na,,,S,1.00,2")
-        assert +Counter(report.counts) == Counter(counts)
+        assert report.counts == Counter(counts)
         rows = await query(
             tenant, "select title, position, price_minor, inventory_quantity from commerce.variants order by 2"
         )
@@ -409,7 +407,7 @@ async def test_an_interrupted_import_keeps_whole_orders_and_is_completed_by_the_
     complete = "select order_id, count(*) from commerce.order_lines group by 1"
     assert [count for _, count in await query(tenant, complete)] == [3] * 12
     report = await importing(tenant, orders=text)
-    assert +Counter(report.counts) == Counter(orders_new=8, orders_unchanged=12, lines_new=24)
+    assert report.counts == Counter(orders_new=8, orders_unchanged=12, lines_new=24)
     assert await query(tenant, "select orders_count, total_spent_minor from commerce.customers") == [(20, 10_000)]
 
 

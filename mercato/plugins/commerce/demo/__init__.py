@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from mercato import ImportContext, Importer, ImportReport, utc_now
+from mercato import ImportContext, Importer, ImportRefused, ImportReport, utc_now
 from mercato.plugins.commerce.bulk.counters import count_all
 from mercato.plugins.commerce.bulk.customers import put_customers, stage_customers
 from mercato.plugins.commerce.bulk.orders import put_orders, stage_orders
@@ -36,7 +36,7 @@ select exists (select from commerce.orders) or exists (select from commerce.prod
 """
 
 
-class NotEmpty(ValueError):
+class NotEmpty(ImportRefused):
     """The tenant has data of its own; the text is a sentence for a person."""
 
 

@@ -37,7 +37,7 @@ async def _run(context: ImportContext, files: Mapping[str, Path]) -> ImportRepor
         reject_files += [rejects.path] if rejects.count else []
     if "orders" in files:
         await _count_customers(context)
-    return ImportReport(counts, rejected, tuple(reject_files))
+    return ImportReport(+counts, rejected, tuple(reject_files))
 
 
 async def _count_customers(context: ImportContext) -> None:

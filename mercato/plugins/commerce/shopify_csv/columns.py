@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
+from mercato import ImportRefused
+
 Cells = TypeVar("Cells", bound=NamedTuple)
 
 _NOT_WORD = re.compile(r"[^a-z0-9]+")
 
 
-class WrongFile(ValueError):
+class WrongFile(ImportRefused):
     """The file is not the export it was given as; the text is a sentence for a person."""
 
 
