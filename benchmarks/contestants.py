@@ -157,5 +157,3 @@ def _open_session(port: int) -> str:
     if accepted.status != 202:
         raise RowFailed(f"the end of the handshake was answered with HTTP {accepted.status}")
     return session
-
-

@@ -176,9 +176,7 @@ def _quantile(ordered: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-def run_wrk(
-    port: int, requests: list[Request], *, warm_s: float, seconds: float, mark: Callable[[], None]
-) -> Measured:
+def run_wrk(port: int, requests: list[Request], *, warm_s: float, seconds: float, mark: Callable[[], None]) -> Measured:
     """Do the same with `wrk`, which takes whole seconds and checks the status of each answer, not its body."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "requests.json.lua"

@@ -39,9 +39,7 @@ def pinned(cores: Set[int]) -> Iterator[None]:
 class Process:
     """A program that says in one line of JSON when it is ready. What it logs goes to a file, as an operator's would."""
 
-    def __init__(
-        self, command: Sequence[str], *, cores: Set[int], log: Path, environment: Mapping[str, str]
-    ) -> None:
+    def __init__(self, command: Sequence[str], *, cores: Set[int], log: Path, environment: Mapping[str, str]) -> None:
         self._log = log
         self._said: dict[str, Any] = {}
         self.began = time.perf_counter()

@@ -116,6 +116,7 @@ def _first_ever(times: Times) -> None:
 
 def _parts(folder: Path, times: Times) -> None:
     """Measure parts of a start, each alone; in a start the engines and the imports overlap."""
+
     def python(code: str) -> None:
         subprocess.run([sys.executable, "-c", code], check=True, timeout=120, stdin=subprocess.DEVNULL)
 

@@ -83,10 +83,11 @@ class ChangeBus:
             try:
                 async with self._redis.pubsub() as pubsub:
                     await pubsub.subscribe(CHANNEL)
-                    self.connected = True
-                    self._deliver(Change("access", 0))  # whatever happened while nobody listened
                     async for message in pubsub.listen():
-                        if message["type"] == "message" and (change := self._change_of(message["data"])) is not None:
+                        if message["type"] == "subscribe":
+                            self.connected = True
+                            self._deliver(Change("access", 0))  # whatever happened while nobody listened
+                        elif message["type"] == "message" and (change := self._change_of(message["data"])) is not None:
                             self._deliver(change)
             except (RedisError, OSError) as error:
                 self.connected = False

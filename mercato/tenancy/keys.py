@@ -58,8 +58,8 @@ def check_scopes(scopes: Iterable[str], categories: Iterable[str]) -> list[str]:
     unknown = [scope for scope in wanted if scope not in known]
     if unknown:
         raise InvalidValue(f"There is no scope {unknown[0]!r}. Scopes: {', '.join(sorted(known))}.")
-    if not wanted:
-        raise InvalidValue("A key needs at least one scope.")
+    if not {EVERY_SCOPE, READ, WRITE} & set(wanted):
+        raise InvalidValue(f"A key needs {READ} or {WRITE}: a category alone lets nothing through.")
     return wanted
 
 

@@ -7,6 +7,8 @@ import signal
 import socket
 import stat
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2
@@ -17,10 +19,14 @@ from mcp.client.streamable_http import streamable_http_client
 from tests.acceptance.conftest import ENVIRONMENT, MERCATO, Server, processes_of, run
 
 
-def connected(server: Server, mode: str, key: str | None = None) -> Client:
-    """Return the SDK's client of the server."""
-    http = httpx2.AsyncClient(headers={"authorization": f"Bearer {key or server.key}"}, timeout=30)
-    return Client(streamable_http_client(server.url, http_client=http), mode=mode)
+@asynccontextmanager
+async def connected(server: Server, mode: str) -> AsyncIterator[Client]:
+    """Open the SDK's client of the server."""
+    async with (
+        httpx2.AsyncClient(headers={"authorization": f"Bearer {server.key}"}, timeout=30) as http,
+        Client(streamable_http_client(server.url, http_client=http), mode=mode) as client,
+    ):
+        yield client
 
 
 @pytest.mark.parametrize(("mode", "version"), [("legacy", "2025-11-25"), ("auto", "2026-07-28")])

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -426,11 +428,22 @@ def test_a_data_directory_that_is_a_file_is_refused(data_dir):
     assert ("data directory", False) in [(check, ok) for check, ok, _ in Engines(data_dir).report()]
 
 
-def test_a_data_directory_that_we_may_not_write_is_refused(data_dir):
+@contextmanager
+def as_an_ordinary_user() -> Iterator[None]:
+    """Be one for a while, where we are root, who may write everywhere."""
     if IS_ROOT:
-        pytest.skip("root may write everywhere")
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        if IS_ROOT:
+            os.seteuid(0)
+
+
+def test_a_data_directory_that_we_may_not_write_is_refused(data_dir):
     data_dir.mkdir(mode=0o500)
-    assert f"may not write in {data_dir}" in refusal(data_dir)
+    with as_an_ordinary_user():
+        assert f"may not write in {data_dir}" in refusal(data_dir)
 
 
 @root_only

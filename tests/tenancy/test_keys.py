@@ -165,8 +165,9 @@ def test_scopes_that_do_not_exist_are_refused_with_those_that_do():
     assert check_scopes([WRITE, READ, READ], ["commerce"]) == [READ, WRITE]
     with pytest.raises(InvalidValue, match=r"no scope 'nonsense'\. Scopes: \*, commerce, tools:read, tools:write"):
         check_scopes(["nonsense"], ["commerce"])
-    with pytest.raises(InvalidValue, match="at least one"):
-        check_scopes([], [])
+    for nothing in ([], ["commerce"]):
+        with pytest.raises(InvalidValue, match="tools:read or tools:write"):
+            check_scopes(nothing, ["commerce"])
 
 
 def test_roles_that_do_not_exist_are_refused_with_those_that_do():

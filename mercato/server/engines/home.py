@@ -85,7 +85,7 @@ def check_data_dir(data_dir: Path, account: Account | None) -> bool:
     place = next(path for path in (data_dir, *data_dir.parents) if path.exists())
     if not place.is_dir():
         raise EngineError(f"data directory {data_dir}: {place} is a file: {ANOTHER_DIR}")
-    if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+    if not os.access(place, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
         raise EngineError(
             f"data directory {data_dir}: {user_name(os.geteuid())} may not write in {place}: {ANOTHER_DIR}"
         )
