@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from sqlmodel import col, select
 
 from mercato.tenancy.accounts import User, clean_email
-from mercato.tenancy.database import Database
+from mercato.tenancy.database import Database, TenantDatabase
 from mercato.tenancy.errors import InvalidValue, NotFound
-from mercato.tenancy.rows import CORE_SCHEMA, TenantOwned, identity, reference, timestamp
+from mercato.tenancy.rows import CORE_SCHEMA, TenantOwned, identity, reference, timestamp, utc_now
 from mercato.tenancy.tenants import Tenant
 
 
@@ -64,7 +64,10 @@ def check_role(role: str) -> Role:
 
 
 async def add_member(database: Database, tenant_id: int, email: str, name: str, role: Role) -> Membership:
-    """Make a person a member, or change the role of one who is. The account is created if there is none."""
+    """Make a person a member, or change the role of one who is. The account is created if there is none.
+
+    Raises `InvalidValue` where the tenant would be left without an owner.
+    """
     address = clean_email(email)
     async with database.system() as session:
         user = (await session.exec(select(User).where(User.email == address))).first()
@@ -77,9 +80,27 @@ async def add_member(database: Database, tenant_id: int, email: str, name: str, 
         if membership is None:
             membership = Membership(user_id=user.id, role=role)
             db.session.add(membership)
+        elif role is not Role.OWNER:
+            await _keep_an_owner(db, membership)
         membership.role, membership.removed_at = role, None
         await db.session.flush()
         return membership
+
+
+async def remove_member(db: TenantDatabase, membership_id: int) -> None:
+    """End a membership; its keys are refused from now on. Raises `InvalidValue` for the last owner."""
+    statement = select(Membership).where(Membership.id == membership_id)
+    membership = (await db.session.exec(statement)).one()
+    await _keep_an_owner(db, membership)
+    membership.removed_at = membership.removed_at or utc_now()
+
+
+async def _keep_an_owner(db: TenantDatabase, leaving: Membership) -> None:
+    """Refuse to let the last owner go. The owners are locked, so that two cannot go at once."""
+    present = select(Membership).where(Membership.role == Role.OWNER, col(Membership.removed_at).is_(None))
+    owners = (await db.session.exec(present.order_by(col(Membership.id)).with_for_update())).all()
+    if [owner.id for owner in owners] == [leaving.id]:
+        raise InvalidValue("This is the tenant's last owner: make somebody else an owner first.")
 
 
 async def find_member(database: Database, tenant: Tenant, email: str) -> Membership:

@@ -12,7 +12,7 @@ from mercato.server.cli.terminal import say_either, say_json, say_table
 if TYPE_CHECKING:
     from mercato.server.runtime import Runtime
 
-app = typer.Typer(help="Add and list the people of a tenant.", no_args_is_help=True)
+app = typer.Typer(help="Add, remove and list the people of a tenant.", no_args_is_help=True)
 
 
 @app.command("add")
@@ -43,6 +43,34 @@ def add(
 
     with_runtime(read_settings(data_dir), work)
     say_either(as_json, {"email": email, "role": role, "tenant": tenant}, f"{email} is {role} of {tenant}.")
+
+
+@app.command("remove")
+def remove(
+    email: Annotated[str, typer.Argument(help="Their e-mail address.")],
+    tenant: TenantSlug,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """End somebody's membership: their keys are refused at the next call, on every replica."""
+
+    async def work(runtime: Runtime) -> None:
+        from mercato.server.changes import Change
+        from mercato.tenancy import audit
+        from mercato.tenancy.memberships import find_member, remove_member
+        from mercato.tenancy.onboarding import local_principal
+        from mercato.tenancy.tenants import find_tenant
+
+        found = await find_tenant(runtime.database, tenant)
+        member = await find_member(runtime.database, found, email)
+        principal = await local_principal(runtime.database, found)
+        async with runtime.database.tenant(found.id) as db:
+            await remove_member(db, member.id)
+            audit.record(db, principal, "user.remove", {"email": email}, {})
+        await runtime.changes.publish(Change("access", found.id))
+
+    with_runtime(read_settings(data_dir), work)
+    say_either(as_json, {"email": email, "tenant": tenant, "removed": True}, f"{email} is no member of {tenant}.")
 
 
 @app.command("list")
