@@ -24,7 +24,7 @@ def facts(lock: Path) -> dict[str, str]:
         "commit": _commit(),
         "cpu": f"{_cpu_model()}, {os.cpu_count()} cores",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GB",
-        "system": f"Linux {platform.release()}",
+        "system": f"Linux {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
         "versions": f"mercato {importlib.metadata.version('mercato')}, fastmcp {_locked(lock, 'fastmcp')}, {versions}",
     }

@@ -34,7 +34,7 @@ class Gone(importlib.abc.MetaPathFinder):
 
 async def start(name):
     found = [one for one in discover() if one.built_in and one.name != name]
-    settings = Settings(data_dir=Path(tempfile.mkdtemp()), database_pool=1)
+    settings = Settings(data_dir=Path(os.environ["HOME_OF_TEST"]), database_pool=1)
     addresses = server.Addresses(os.environ["ADDRESS"], os.environ["REDIS"])
     async with server.open_runtime(settings, addresses, found=found) as runtime:
         print(json.dumps({
@@ -57,9 +57,11 @@ for name in sys.argv[1:]:
 
 
 @pytest.fixture(scope="module")
-async def without(anyio_backend, runtime, mercato_addresses):
+async def without(anyio_backend, runtime, mercato_addresses, tmp_path_factory):
     """What a server is like without each plugin: one process, which forks for each of them."""
-    environment = os.environ | {"ADDRESS": mercato_addresses.database_url, "REDIS": mercato_addresses.redis_url}
+    home = str(tmp_path_factory.mktemp("without"))
+    addresses = {"ADDRESS": mercato_addresses.database_url, "REDIS": mercato_addresses.redis_url}
+    environment = os.environ | addresses | {"HOME_OF_TEST": home}
     command = [sys.executable, "-c", PROGRAM, *built_ins(), "none_of_them"]
     done = await anyio.run_process(command, env=environment, stderr=subprocess.PIPE)
     reports = [json.loads(line) for line in done.stdout.splitlines()]
