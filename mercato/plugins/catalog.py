@@ -83,14 +83,14 @@ class Visible:
 
     def prompts(self) -> Iterator[Prompt]:
         """Yield the prompts that can be had now."""
-        return (prompt for prompt in self.catalog.prompts.values() if self._category_refusal(prompt.category) is None)
+        return (prompt for prompt in self.catalog.prompts.values() if self._reading_refusal(prompt.category) is None)
 
     def prompt(self, name: str) -> Prompt:
         """Return a prompt. Raises as `tool` does."""
         prompt = self.catalog.prompts.get(name)
         if prompt is None:
             raise Unknown(f"There is no prompt {name!r}.")
-        if (refusal := self._category_refusal(prompt.category)) is not None:
+        if (refusal := self._reading_refusal(prompt.category)) is not None:
             raise refusal
         return prompt
 
@@ -149,10 +149,13 @@ class Visible:
             )
         return None
 
-    def _resource_refusal(self, resource: Resource) -> Exception | None:
+    def _reading_refusal(self, category: str) -> Exception | None:
         if READ not in self.principal.scopes:
             return ScopeMissing(READ)
-        return self._category_refusal(resource.category) or self._connection_refusal(resource.requires)
+        return self._category_refusal(category)
+
+    def _resource_refusal(self, resource: Resource) -> Exception | None:
+        return self._reading_refusal(resource.category) or self._connection_refusal(resource.requires)
 
     def _connection_refusal(self, requires: tuple[str, ...]) -> NotConnected | None:
         for integration in requires:

@@ -17,6 +17,8 @@ from mercato.server.mcp.messages import error_response
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _REQUEST_ID = re.compile(r"[\w.-]{8,64}")
+log = structlog.stdlib.get_logger(__name__)
+
 _PROBES = frozenset({"/healthz", "/readyz"})
 _PARAMETER_HEADER = re.compile(r"mcp-param-[\w-]{1,64}", re.IGNORECASE)
 _CORS_METHODS = "POST, OPTIONS"
@@ -54,6 +56,11 @@ class RequestLog:
         try:
             with structlog.contextvars.bound_contextvars(request_id=request_id):
                 await self._app(scope, receive, send_with_id)
+        except Exception as error:  # the edge of a request: what nobody foresaw
+            log.error("request failed", request_id=request_id, exc_info=error)
+            if status == 0:
+                text = f"Internal error. Reference: {request_id}."
+                await error_response(500, -32603, text)(scope, receive, send_with_id)
         finally:
             duration_ms = round((time.perf_counter() - began) * 1000, 1)
             self._log(method=scope["method"], path=scope["path"], status=status, ms=duration_ms, request_id=request_id)
@@ -145,7 +152,10 @@ class HostCheck:
     def _known_origin(self, origin: str) -> bool:
         if origin in self._origins:
             return True
-        parts = urlsplit(origin)
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            return False
         return parts.scheme in {"http", "https"} and _without_port(parts.netloc) in LOOPBACK
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.engine import make_url
@@ -72,6 +73,14 @@ class Database:
         """Close every connection."""
         await self._app.dispose()
         await self._system.dispose()
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an error means that the database does not answer, and not that something is wrong with a statement."""
+    if isinstance(error, exc.DBAPIError):
+        return error.connection_invalidated or isinstance(error.orig, OSError)
+    outages = (OSError, exc.TimeoutError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError)
+    return isinstance(error, outages) and not isinstance(error, TimeoutError)
 
 
 class TenantDatabase:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
+import unicodedata
 from collections.abc import Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -19,9 +20,18 @@ from pydantic import BaseModel, Field
 
 from mercato.tenancy import audit
 from mercato.tenancy.access import Access
+from mercato.tenancy.database import is_outage
 from mercato.tenancy.principal import Principal
 from mercato.tools.context import Client, Conversation, InputRequired, ToolContext
-from mercato.tools.errors import AnswerTooLarge, ConfirmationNeeded, Declined, InternalFault, TimedOut, ToolError
+from mercato.tools.errors import (
+    AnswerTooLarge,
+    ConfirmationNeeded,
+    Declined,
+    InternalFault,
+    TimedOut,
+    ToolError,
+    Unavailable,
+)
 from mercato.tools.tool import Reply, Tool
 
 log = structlog.stdlib.get_logger(__name__)
@@ -82,6 +92,9 @@ async def call_tool(call: Call, contexts: Contexts) -> Outcome:
     except BaseException as error:  # the edge: whatever a plugin raises ends here
         if _is_not_the_tools(error):
             raise
+        if is_outage(error):
+            log.warning("the database does not answer", tool=call.tool.name, error=type(error).__name__)
+            return Outcome(error_result(_outage(call)))
         return Outcome(error_result(_fault(call, error)))
 
 
@@ -102,7 +115,7 @@ async def _run(call: Call, contexts: Contexts) -> Outcome:
     if call.tool.is_raw:
         return await _run_raw(call, arguments)
     parsed = call.tool.parse(arguments)
-    await _confirm(call, conversation)
+    await _confirm(call, conversation, arguments)
     async with contexts.open(call, conversation) as ctx:
         value = await _within_time(call, conversation, call.tool.function(ctx, **parsed))
         structured = call.tool.dump(value)
@@ -120,7 +133,7 @@ async def _run_raw(call: Call, arguments: Mapping[str, Any]) -> Outcome:
     return Outcome(result)
 
 
-async def _confirm(call: Call, conversation: Conversation) -> None:
+async def _confirm(call: Call, conversation: Conversation, arguments: Mapping[str, Any]) -> None:
     """Ask before what cannot be undone; `confirm: true` counts only where the client cannot ask."""
     if not call.tool.destructive:
         return
@@ -132,10 +145,15 @@ async def _confirm(call: Call, conversation: Conversation) -> None:
             field="confirm",
             next_step="Ask them, then call again with `confirm: true`.",
         )
-    shown = orjson.dumps(audit.masked(dict(call.arguments))).decode()
+    shown = _visible(orjson.dumps(audit.masked(arguments)).decode())
     answer = await conversation.ask(f"{call.tool.wire_title}: {shown}. This cannot be undone. Go on?", Confirmation)
     if not answer.confirm:
         raise Declined("The person did not confirm; nothing was changed.")
+
+
+def _visible(text: str) -> str:
+    """Return a text without characters that cannot be seen or turn the reading direction."""
+    return "".join(character for character in text if unicodedata.category(character) not in {"Cc", "Cf"})
 
 
 async def _within_time(call: Call, conversation: Conversation | None, running: Awaitable[Any]) -> Any:
@@ -178,6 +196,16 @@ def _is_not_the_tools(error: BaseException) -> bool:
         task = asyncio.current_task()
         return anyio.current_effective_deadline() == -math.inf or task is None or task.cancelling() > 0
     return isinstance(error, KeyboardInterrupt | GeneratorExit)
+
+
+def _outage(call: Call) -> Unavailable:
+    """Return what is true of a call during which the database went away: a commit may have been under way."""
+    if call.tool.read_only:
+        return Unavailable("The database does not answer at the moment.", next_step="Try again in some seconds.")
+    return Unavailable(
+        "The database went away during the call, and whether the change was made is not certain.",
+        next_step="Look first, and call again only if it was not.",
+    )
 
 
 def _fault(call: Call, error: BaseException) -> InternalFault:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import httpx
 import mcp_types as mcp
+import orjson
 from anyio import CancelScope, current_time
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from structlog.stdlib import BoundLogger
@@ -86,8 +87,8 @@ class Conversation:
         if reply is None:
             raise Declined("The person was asked and declined; nothing was changed.")
         try:
-            return adapter.validate_python(dict(reply))
-        except ValidationError:
+            return adapter.validate_json(orjson.dumps(dict(reply)), strict=True)
+        except (ValidationError, TypeError):  # the second for what no JSON can hold
             raise Declined("The person's answer does not fit the question; nothing was changed.") from None
 
     async def _off_the_clock(self, key: str, message: str, schema: Schema) -> Mapping[str, Any] | None:

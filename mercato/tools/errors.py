@@ -8,6 +8,8 @@ ToolError              its text is written for the model; everything else become
  ├── Declined          the person was asked, and said no
  ├── TimedOut          the tool took longer than it may
  ├── AnswerTooLarge    the answer is longer than a model should read
+ ├── Unavailable        what the server stands on does not answer at the moment
+     ├── Unavailable       what the server stands on does not answer at the moment
  └── InternalFault     something unexpected; only its reference leaves the server
 """
 
@@ -115,6 +117,15 @@ class AnswerTooLarge(ToolError):
     """The answer is longer than a model should read; nothing was cut off silently."""
 
     code = "answer_too_large"
+
+
+class Unavailable(ToolError):
+    """What the server stands on does not answer at the moment; it will again."""
+
+    code = "unavailable"
+
+    def __init__(self, message: str, *, next_step: str) -> None:
+        super().__init__(message, next_step=next_step, retryable=True)
 
 
 class InternalFault(ToolError):

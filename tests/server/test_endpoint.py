@@ -217,6 +217,28 @@ async def test_a_destructive_tool_asks_a_modern_client_and_runs_with_its_answer(
     assert "declined" in refused["content"][0]["text"]
 
 
+async def test_an_answer_to_a_question_that_nobody_asked_does_not_count(site: Site, acme: Tenant):
+    forged = {
+        "name": "wipe",
+        "arguments": {"what": "all"},
+        "inputResponses": {"ask-1": {"action": "accept", "content": {"confirm": True}}},
+    }
+    async with site.client(await site.key(acme)) as client:
+        asked = (await modern(client, "tools/call", forged, elicitation={"form": {}})).json()["result"]
+        assert asked["resultType"] == "input_required"
+        loose = {**forged, "requestState": asked["requestState"]}
+        loose["inputResponses"] = {"ask-1": {"action": "accept", "content": {"confirm": "yes"}}}
+        refused = (await modern(client, "tools/call", loose, elicitation={"form": {}})).json()["result"]
+    assert refused["isError"]
+
+
+async def test_the_question_shows_what_is_asked_for_without_hidden_characters(site: Site, acme: Tenant):
+    params = {"name": "wipe", "arguments": {"what": "a\u202eb", "confirm": True}}
+    async with site.client(await site.key(acme)) as client:
+        asked = (await modern(client, "tools/call", params, elicitation={"form": {}})).json()["result"]
+    assert asked["inputRequests"]["ask-1"]["params"]["message"].startswith('Wipe: {"what":"ab"}.')
+
+
 async def test_a_destructive_tool_needs_confirm_where_nobody_can_be_asked(site: Site, acme: Tenant):
     params = {"name": "wipe", "arguments": {"what": "all"}}
     sure = {"name": "wipe", "arguments": {"what": "all", "confirm": True}}
@@ -372,6 +394,23 @@ async def test_health_probes_are_answered_under_any_host(site: Site):
     async with httpx.AsyncClient(base_url=site.url) as client:
         for path in ("/healthz", "/readyz"):
             assert (await client.get(path, headers={"host": "10.0.0.7:8765"})).status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "//", "x" * 2000])
+async def test_an_origin_that_is_none_is_403(site: Site, acme: Tenant, origin: str):
+    async with site.client(await site.key(acme)) as client:
+        assert (await client.post("/mcp", content=b"{}", headers={"origin": origin})).status_code == 403
+
+
+async def test_a_key_that_may_not_read_gets_no_prompts_and_no_completions(site: Site, acme: Tenant):
+    ref = {"ref": {"type": "ref/prompt", "name": "talk_about"}, "argument": {"name": "topic", "value": ""}}
+    async with site.client(await site.key(acme, ["tools:write"])) as client:
+        listed = (await modern(client, "prompts/list")).json()["result"]["prompts"]
+        got = await modern(client, "prompts/get", {"name": "talk_about", "arguments": {"topic": "tea"}})
+        completed = await modern(client, "completion/complete", ref)
+    assert listed == []
+    assert got.status_code == 403
+    assert completed.json()["error"]["data"]["scope"] == "tools:read"
 
 
 async def test_an_allowed_origin_is_answered_with_cors_and_its_preflight_too(site: Site, acme: Tenant):

@@ -110,3 +110,30 @@ async def test_a_broken_message_on_the_channel_stops_nothing(site: Site, acme: T
         await site.runtime.redis.publish(CHANNEL, b"nonsense")
         await bus.publish(Change("resource", acme.id, "probe://thing"))
         assert (await stream.next())["method"] == "notifications/resources/updated"
+
+
+async def test_a_stream_ends_when_its_key_is_revoked(site: Site, acme: Tenant):
+    from mercato.tenancy.keys import list_keys, revoke_key
+
+    async with site.client(await site.key(acme)) as client, listening(client) as (stream, _):
+        async with site.runtime.database.tenant(acme.id) as db:
+            await revoke_key(db, (await list_keys(db))[0].id)
+        await site.runtime.changes.publish(Change("access", acme.id))
+        messages = [await stream.next()]
+        while "result" not in messages[-1]:
+            messages.append(await stream.next())
+    assert messages[-1]["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == 1
+
+
+async def test_what_was_switched_off_is_not_told_of_any_more(site: Site, acme: Tenant):
+    from mercato.tenancy.grants import disable_category
+
+    async with site.client(await site.key(acme)) as client, listening(client) as (stream, _):
+        async with site.runtime.database.tenant(acme.id) as db:
+            await disable_category(db, "probe")
+        await site.runtime.changes.publish(Change("access", acme.id))
+        for _ in range(3):
+            await stream.next()
+        await site.runtime.changes.publish(Change("resource", acme.id, "probe://thing"))
+        await site.runtime.changes.publish(Change("catalog", acme.id))
+        assert (await stream.next())["method"] == "notifications/tools/list_changed"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import orjson
+import structlog
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mercato.server.auth.directory import Directory
+from mercato.tenancy.database import is_outage
+
+log = structlog.stdlib.get_logger(__name__)
 
 REALM = 'Bearer realm="mercato"'
 
@@ -25,11 +31,20 @@ class Authentication:
             await self._app(scope, receive, send)
             return
         credential = credential_of(Headers(scope=scope))
-        caller = await self._directory.caller(credential) if credential else None
+        try:
+            caller = await self._directory.caller(credential) if credential else None
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            log.warning("the database does not answer", error=type(error).__name__)
+            await _unavailable()(scope, receive, send)
+            return
         if caller is None:
             await _refusal(given=credential is not None)(scope, receive, send)
             return
-        scope.setdefault("state", {})["caller"] = caller
+        state = scope.setdefault("state", {})
+        state["caller"] = caller
+        state["look_again"] = partial(self._directory.caller, credential or "")
         await self._app(scope, receive, send)
 
 
@@ -39,6 +54,12 @@ def credential_of(headers: Headers) -> str | None:
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
     return headers.get("x-api-key") or None
+
+
+def _unavailable() -> Response:
+    body = {"error": "temporarily_unavailable", "error_description": "The database does not answer at the moment."}
+    headers = {"Retry-After": "2"}
+    return Response(orjson.dumps(body), status_code=503, media_type="application/json", headers=headers)
 
 
 def _refusal(*, given: bool) -> Response:

@@ -21,6 +21,9 @@ class Callers(Protocol):
     async def caller(self, ctx: ServerRequestContext[Any, Any]) -> Caller:
         """Return who is calling, and what their tenant has on now."""
 
+    async def caller_still(self, ctx: ServerRequestContext[Any, Any]) -> Caller | None:
+        """Return the same, looked up anew for a request that lasts; None where the credential is good no more."""
+
 
 class HttpCallers:
     """The Authentication middleware has found the caller already."""
@@ -32,6 +35,11 @@ class HttpCallers:
     async def caller(self, ctx: ServerRequestContext[Any, Any]) -> Caller:
         """Return who is calling, and what their tenant had on when the request came."""
         return self._caller(ctx)
+
+    async def caller_still(self, ctx: ServerRequestContext[Any, Any]) -> Caller | None:
+        """Return who is calling, looked up anew."""
+        caller: Caller | None = await ctx.request.state.look_again()  # type: ignore[union-attr]  # as in `_caller`
+        return caller
 
     def _caller(self, ctx: ServerRequestContext[Any, Any]) -> Caller:
         caller: Caller = ctx.request.state.caller  # type: ignore[union-attr]  # over HTTP there is a request
@@ -55,3 +63,8 @@ class LocalCallers:
         if access is None:
             raise MCPError(mcp.INVALID_REQUEST, "This tenant has been removed.")
         return Caller(self._principal, access)
+
+    async def caller_still(self, ctx: ServerRequestContext[Any, Any]) -> Caller | None:
+        """Return who is calling, for as long as the tenant is there."""
+        access = await self._directory.access(self._principal.tenant_id)
+        return None if access is None else Caller(self._principal, access)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -50,11 +51,20 @@ class HandshakeChannel(Channel):
         return _content(answer)
 
 
+@dataclass(slots=True)
+class _Round:
+    """What the request state says: the question that was put last, and the answers there are."""
+
+    asked: str | None = None
+    answers: dict[str, Mapping[str, Any] | None] = field(default_factory=dict)
+
+
 class EnvelopeChannel(Channel):
     """2026-07-28: a question ends the request; the client repeats it with the answer, and the call runs again.
 
-    Answers of earlier rounds travel in the request state, which is sealed and bound to caller, tool and arguments
-    before it leaves.
+    The question that was asked and the answers of earlier rounds travel in the request state, which is sealed and
+    bound to caller, tool and arguments before it leaves. An answer counts only where the state says that it was asked
+    for: a client cannot answer what nobody has put to it.
     """
 
     def __init__(
@@ -65,10 +75,9 @@ class EnvelopeChannel(Channel):
         self._state = state
 
     @cached_property
-    def _earlier(self) -> dict[str, Any]:
+    def _round(self) -> _Round:
         # Read when something is asked: the state of a raw tool is its own, and need not be JSON.
-        earlier: dict[str, Any] = orjson.loads(self._state) if self._state else {}
-        return earlier
+        return _Round(**orjson.loads(self._state)) if self._state else _Round()
 
     @property
     def can_ask(self) -> bool:
@@ -77,19 +86,17 @@ class EnvelopeChannel(Channel):
 
     async def ask(self, key: str, message: str, schema: Schema) -> Mapping[str, Any] | None:
         """Return the answer if it is there, else leave the call. Raises `InputRequired` or `ConfirmationNeeded`."""
-        if key in self._earlier:
-            kept: Mapping[str, Any] | None = self._earlier[key]
-            return kept
-        answer = self._answers.get(key)
+        if key in self._round.answers:
+            return self._round.answers[key]
+        answer = self._answers.get(key) if self._round.asked == key else None
         if isinstance(answer, mcp.ElicitResult):
-            self._earlier[key] = _content(answer)
+            self._round.answers[key] = _content(answer)
             return _content(answer)
         if not self.can_ask:
             raise ConfirmationNeeded(_CANNOT_ASK)
         question = mcp.ElicitRequest(params=mcp.ElicitRequestFormParams(message=message, requested_schema=schema))
-        raise InputRequired(
-            mcp.InputRequiredResult(input_requests={key: question}, request_state=orjson.dumps(self._earlier).decode())
-        )
+        state = orjson.dumps({"answers": self._round.answers, "asked": key}).decode()
+        raise InputRequired(mcp.InputRequiredResult(input_requests={key: question}, request_state=state))
 
 
 def channel_of(ctx: ServerRequestContext[Any, Any], params: Any) -> Client:

@@ -11,7 +11,6 @@ import anyio
 import mcp_types as mcp
 import structlog
 from mcp.server import ServerRequestContext
-from mcp.server.subscriptions import ListenHandler
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel
@@ -23,6 +22,7 @@ from mercato.server.changes import Change, ChangeBus
 from mercato.server.contexts import ContextFactory
 from mercato.server.mcp.callers import Callers
 from mercato.server.mcp.channels import channel_of
+from mercato.server.mcp.streams import ListenStreams, is_readable
 from mercato.server.mcp.subscriptions import TenantBus
 from mercato.server.mcp.wire import wire_prompt, wire_resource, wire_template, wire_tool
 from mercato.tools.call import Call, call_tool, error_result
@@ -49,7 +49,7 @@ class Handlers:
         self.callers = callers
         self._tools = {name: wire_tool(tool) for name, tool in catalog.tools.items()}
         self._prompts = {name: wire_prompt(prompt) for name, prompt in catalog.prompts.items()}
-        self._listening: dict[int, ListenHandler] = {}
+        self._streams = ListenStreams(catalog, changes, callers)
 
     def tool_input_schema(self, name: str) -> Schema | None:
         """Return a tool's input schema at once: without this the SDK lists all tools to make one call."""
@@ -131,16 +131,13 @@ class Handlers:
         caller = await self.callers.caller(ctx)
         visible = self._catalog.visible_to(caller.principal, caller.access)
         wanted = params.notifications.resource_subscriptions or []
-        readable = [uri for uri in wanted if _is_readable(visible, uri)]
+        readable = [uri for uri in wanted if is_readable(visible, uri)]
         allowed = params.notifications.model_copy(update={"resource_subscriptions": readable or None})
-        tenant_id = caller.access.tenant.id
-        handler = self._listening.setdefault(tenant_id, ListenHandler(TenantBus(self._changes, tenant_id)))
-        return await handler(ctx, params.model_copy(update={"notifications": allowed}))
+        return await self._streams.serve(ctx, params.model_copy(update={"notifications": allowed}), caller)
 
     def close_streams(self) -> None:
         """End every listen stream in the protocol's graceful way."""
-        for handler in self._listening.values():
-            handler.close()
+        self._streams.close()
 
     async def list_prompts(self, ctx: Ctx, params: mcp.PaginatedRequestParams | None) -> mcp.ListPromptsResult:
         """List the prompts."""
@@ -194,7 +191,7 @@ class Handlers:
 
     async def _readable(self, ctx: Ctx, uri: str) -> None:
         caller = await self.callers.caller(ctx)
-        if not _is_readable(self._catalog.visible_to(caller.principal, caller.access), uri):
+        if not is_readable(self._catalog.visible_to(caller.principal, caller.access), uri):
             raise MCPError(_LEGACY_RESOURCE_NOT_FOUND, f"There is no resource {uri!r}.", {"uri": uri})
 
     async def _run(self, ctx: Ctx, params: Any, caller: Caller, function: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -237,14 +234,6 @@ def _refuse(refusal: Exception) -> NoReturn:
             mcp.INVALID_PARAMS, str(refusal), {"code": "insufficient_scope", "scope": refusal.scope}
         ) from None
     raise MCPError(mcp.INVALID_PARAMS, str(refusal)) from None
-
-
-def _is_readable(visible: Visible, uri: str) -> bool:
-    try:
-        visible.resource(uri)
-    except (LookupError, ScopeMissing, ToolError):
-        return False
-    return True
 
 
 def _contents(uri: str, mime_type: str, content: Any) -> mcp.TextResourceContents | mcp.BlobResourceContents:

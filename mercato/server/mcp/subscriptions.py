@@ -16,11 +16,12 @@ from mercato.server.changes import Change, ChangeBus
 
 
 class TenantBus:
-    """A `SubscriptionBus` that delivers the changes of one tenant only."""
+    """A `SubscriptionBus` that delivers the changes of one tenant only, and of its resources those that may be read."""
 
-    def __init__(self, changes: ChangeBus, tenant_id: int) -> None:
+    def __init__(self, changes: ChangeBus, tenant_id: int, readable: Callable[[str], bool] = lambda uri: True) -> None:
         self._changes = changes
         self._tenant_id = tenant_id
+        self.readable = readable
 
     async def publish(self, event: ServerEvent) -> None:
         """Tell the tenant's listeners on every replica."""
@@ -35,7 +36,8 @@ class TenantBus:
         def deliver(change: Change) -> None:
             if change.tenant_id in {0, self._tenant_id}:
                 for event in events_of(change):
-                    listener(event)
+                    if not isinstance(event, ResourceUpdated) or self.readable(event.uri):
+                        listener(event)
 
         return self._changes.subscribe(deliver)
 
