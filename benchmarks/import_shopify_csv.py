@@ -108,7 +108,7 @@ def read_only(path: Path) -> float:
     """Return how long the reading alone takes."""
     start = time.perf_counter()
     with path.open("rb") as file:
-        reader = Reader(file)
+        reader = Reader(file, path.name)
         for _ in source.batches(reader, OrdersFile(reader.header, path.name, "USD"), files.BATCH_ROWS):
             pass
     return time.perf_counter() - start

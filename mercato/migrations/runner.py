@@ -115,10 +115,26 @@ async def _upgrade_one(engine: Any, schema: str, versions: Path) -> Upgraded:
                 return Upgraded(schema)
             await connection.execute(sa.text(f'create schema if not exists "{schema}"'))
             await connection.run_sync(_run_alembic, schema, versions)
+            await _check_protected(connection, schema)
             await _record(connection, schema, wanted)
             return Upgraded(schema, changed=True)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # the edge: a plugin's versions may raise anything
         return Upgraded(schema, error=error)
+
+
+async def _check_protected(connection: AsyncConnection, schema: str) -> None:
+    """Refuse a schema with a tenant's table that is not protected. Raises `ValueError`, which names it."""
+    bare = await connection.scalar(
+        sa.text(
+            "select c.relname from pg_class c join pg_attribute a on a.attrelid = c.oid"
+            " where c.relnamespace = to_regnamespace(:schema) and c.relkind in ('r', 'p')"
+            " and a.attname = 'tenant_id' and not a.attisdropped and not (c.relrowsecurity and c.relforcerowsecurity)"
+            " order by 1 limit 1"
+        ),
+        {"schema": f'"{schema}"'},
+    )
+    if bare is not None:
+        raise ValueError(f"the table {schema}.{bare} has tenant_id but is not protected: call protect_tenant_rows")
 
 
 def _run_alembic(connection: sa.Connection, schema: str, versions: Path) -> None:

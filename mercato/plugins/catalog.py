@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from mercato.plugins.category import Category
 from mercato.plugins.manager import Plugin
@@ -76,10 +77,15 @@ class Visible:
         """Return a tool to call. Raises `Unknown`, `ScopeMissing`, `SwitchedOff` or `NotConnected`."""
         tool = self.catalog.tool(name)
         if tool is None:
-            raise Unknown(f"There is no tool {name!r}.")
+            raise Unknown(f"There is no tool {name!r}.{self._nearest(name)}")
         if (refusal := self._refusal(tool)) is not None:
             raise refusal
         return tool
+
+    def _nearest(self, name: str) -> str:
+        """Return a hint at the tool that was meant; only at one that the caller may see."""
+        near = get_close_matches(name[:64], [tool.name for tool in self.tools()], 1)
+        return f" Did you mean `{near[0]}`?" if near else ""
 
     def prompts(self) -> Iterator[Prompt]:
         """Yield the prompts that can be had now."""

@@ -11,7 +11,7 @@ from mercato.prompts.prompt import Messages, Prompt
 from mercato.resources.resource import Resource
 from mercato.tools.completer import Completer
 from mercato.tools.schema import Schema
-from mercato.tools.tool import Rate, Task, Tool
+from mercato.tools.tool import Question, Rate, Task, Tool
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,31}")
 
@@ -44,6 +44,7 @@ class Category:
         *,
         read_only: bool,
         destructive: bool = False,
+        question: Question | None = None,
         idempotent: bool | None = None,
         open_world: bool = False,
         requires: tuple[str, ...] = (),
@@ -57,7 +58,9 @@ class Category:
     ) -> Callable[[Callable[..., Awaitable[Any]]], Tool]:
         """Declare a tool: a typed async function whose docstring the model reads.
 
-        `read_only` must be said. `destructive` asks before it acts. `idempotent` is true of what only reads.
+        `read_only` must be said. `destructive` asks before it acts, in the words of `question`: an async function of
+        the context and the arguments, which says what would be done to what, and raises `ToolError` where it cannot be.
+        `idempotent` is true of what only reads.
         `requires` names integrations that must be connected; `rate` is the tier of its limits ("read", "write",
         "heavy"); `admin` tools are for owners and admins; `aliases` are names it had before.
         Raises `TypeError` if the function cannot be a tool.
@@ -69,6 +72,7 @@ class Category:
                 category=self.name,
                 read_only=read_only,
                 destructive=destructive,
+                question=question,
                 idempotent=read_only if idempotent is None else idempotent,
                 open_world=open_world,
                 requires=requires,

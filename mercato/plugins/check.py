@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import io
 import json
 import subprocess
 import sys
@@ -24,11 +25,11 @@ def check_plugin(name: str) -> str | None:
     """Load one plugin from outside in a process of its own; return what is wrong with it, or None."""
     command = [sys.executable, "-m", "mercato.plugins.check", name]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL)
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
         return f"its import did not end within {TIMEOUT_S} seconds"
-    for line in done.stdout.splitlines():
-        if line.startswith("{") and (verdict := _verdict(line)) is not None:
+    for line in done.stdout.splitlines():  # bytes: what a plugin writes need not be text
+        if line.startswith(b"{") and (verdict := _verdict(line)) is not None:
             return None if verdict == _PASSED else verdict
     return f"its import ended the process (exit code {done.returncode})"
 
@@ -53,10 +54,10 @@ def refused_plugins(found: Iterable[Found], data_dir: Path, blocked: Iterable[st
     return refused
 
 
-def _verdict(line: str) -> str | None:
+def _verdict(line: bytes) -> str | None:
     try:
         verdict = json.loads(line).get("mercato_plugin_check")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return verdict if isinstance(verdict, str) else None
 
@@ -96,9 +97,12 @@ def _remember(path: Path, passed: Mapping[str, str]) -> None:
 
 def _main(name: str) -> int:
     """Load the plugin here, and print the verdict as one line of JSON."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the log quotes a plugin's words, which may be no text
     plugins = Plugins()
-    plugins.load(one for one in discover() if one.name == name and not one.built_in)
-    reasons = [f"{failure.stage}: {failure.reason}" for failure in plugins.failures]
+    # With the built-in ones, whose names it must not take.
+    plugins.load(one for one in discover() if one.built_in or one.name == name)
+    reasons = [f"{failure.stage}: {failure.reason}" for failure in plugins.failures if failure.plugin == name]
     if not reasons and name not in plugins.loaded:
         reasons = ["it is not installed"]
     # On a line of its own, whatever the plugin has written before.

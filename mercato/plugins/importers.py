@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,21 +14,35 @@ from mercato.tenancy.tenants import Tenant
 Progress = Callable[[str, int, int | None], None]
 """Told as the work goes: what is being done, how much of it, of how much if that is known."""
 
+Note = Callable[[TenantDatabase, Mapping[str, int]], None]
+"""Adds the entry in the audit to a transaction, with its effect."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportContext:
     """What an importer holds. Each `begin()` is one transaction of the tenant, so that a long import keeps what it has.
 
-    `progress(what, done, total)` tells a person how far it is.
+    `progress(what, done, total)` tells a person how far it is; `kept` is what was committed so far, by name.
     """
 
     tenant: Tenant
     progress: Progress
+    kept: Counter[str] = field(default_factory=Counter)
     _database: Database = field(repr=False)
+    _note: Note = field(default=lambda db, effect: None, repr=False)
 
-    def begin(self) -> AbstractAsyncContextManager[TenantDatabase]:
-        """Open a transaction; it is committed when the block ends well."""
-        return self._database.tenant(self.tenant.id)
+    @asynccontextmanager
+    async def begin(self, effect: Mapping[str, int] | None = None) -> AsyncIterator[TenantDatabase]:
+        """Open a transaction; it is committed when the block ends well, with its entry in the audit.
+
+        `effect` is to say by the block's end what it changed, by name; where that is nothing, there is no entry.
+        Without it there is one for every transaction in which the database was used.
+        """
+        async with self._database.tenant(self.tenant.id) as db:
+            yield db
+            if any(effect.values()) if effect is not None else db.touched:
+                self._note(db, effect or {})
+        self.kept.update(effect or {})
 
 
 class ImportRefused(Exception):
@@ -45,11 +60,15 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import did: counts by name, and the files that list rejected rows with line and reason."""
+    """What an import did: counts by name, and the files that list rejected rows with line and reason.
+
+    `stopped` has a sentence for each file that could not be read to its end.
+    """
 
     counts: Mapping[str, int]
     rejected: int = 0
     reject_files: tuple[Path, ...] = ()
+    stopped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

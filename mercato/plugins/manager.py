@@ -21,6 +21,7 @@ from mercato.plugins import hookspecs
 from mercato.plugins.category import Category
 from mercato.plugins.importers import Importer
 from mercato.plugins.settings import PluginSettings
+from mercato.plugins.validation import check_categories, check_settings
 from mercato.tenancy.rows import CORE_SCHEMA
 
 log = structlog.stdlib.get_logger(__name__)
@@ -117,6 +118,8 @@ class Plugins:
             stage = "collect"
             plugin = self._collect(found, module)
             stage = "validate"
+            check_categories(plugin.categories, deeply=not plugin.built_in)
+            check_settings(plugin.settings)
             _refuse_clashes(plugin, self.loaded.values())
             self.loaded[found.name] = plugin
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the edge: one plugin must not stop the others
@@ -215,7 +218,7 @@ def _sentence(error: BaseException) -> str:
         wrong = {".".join(map(str, detail["loc"])) for detail in error.errors(include_input=False)}
         return f"these settings do not fit: {', '.join(sorted(wrong))}"
     try:
-        text = " ".join(str(error).split())
+        text = " ".join(str(error).encode(errors="backslashreplace").decode().split())
     except Exception:  # noqa: BLE001  # a plugin's own exception may fail even at this
         text = ""
     prefix = "" if isinstance(error, RefusedByCheckError) else f"{type(error).__name__}: "

@@ -79,6 +79,7 @@ class ChangeBus:
                 await self._reader
 
     async def _read(self) -> None:
+        warned = False
         while True:
             try:
                 async with self._redis.pubsub() as pubsub:
@@ -90,8 +91,9 @@ class ChangeBus:
                         elif message["type"] == "message" and (change := self._change_of(message["data"])) is not None:
                             self._deliver(change)
             except (RedisError, OSError) as error:
-                self.connected = False
-                log.warning("changes interrupted", error=str(error))
+                if self.connected or not warned:  # once for each time that it goes away
+                    log.warning("Redis is away: changes of other processes show late", error=str(error))
+                self.connected, warned = False, True
                 await asyncio.sleep(_RETRY_S)
 
     def _deliver(self, change: Change) -> None:

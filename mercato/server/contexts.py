@@ -62,10 +62,10 @@ class ContextFactory:
             self._sections[plugin.settings.tenant] = plugin.name
 
     @asynccontextmanager
-    async def open(self, call: Call, conversation: Conversation) -> AsyncIterator[ToolContext]:
+    async def open(self, call: Call, conversation: Conversation, *, read_only: bool) -> AsyncIterator[ToolContext]:
         """Open the context of a tool's call."""
         async with self.context(
-            call.principal, call.access, conversation, read_only=call.tool.read_only, name=call.tool.name
+            call.principal, call.access, conversation, read_only=read_only, name=call.tool.name
         ) as ctx:
             yield ctx
 

@@ -63,7 +63,8 @@ class RequestLog:
                 await error_response(500, -32603, text)(scope, receive, send_with_id)
         finally:
             duration_ms = round((time.perf_counter() - began) * 1000, 1)
-            self._log(method=scope["method"], path=scope["path"], status=status, ms=duration_ms, request_id=request_id)
+            said = {"path": scope["path"], **scope["state"].get("said", {})}
+            self._log(method=scope["method"], **said, status=status, ms=duration_ms, request_id=request_id)
 
 
 class BodyLimit:

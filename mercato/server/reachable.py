@@ -16,6 +16,8 @@ _TIMEOUT_S = 10
 
 async def check_database(url: str) -> str:
     """Return the server's version. Raises `EngineError` where it does not answer or is too old."""
+    if not url.startswith(("postgresql", "postgres")) or "://" not in url:
+        raise EngineError("DATABASE_URL cannot be used: it must begin with postgresql://.")
     try:
         connection = await asyncpg.connect(_plain(url), timeout=_TIMEOUT_S)
     except (OSError, TimeoutError, asyncpg.PostgresError, ValueError) as error:
@@ -30,6 +32,20 @@ async def check_database(url: str) -> str:
             f"PostgreSQL at {_place(url)} is version {version.major}: {OLDEST_POSTGRES} or newer is needed."
         )
     return f"{version.major}.{version.minor}"
+
+
+async def may_migrate(url: str) -> bool:
+    """Whether the user of this URL can bring the tables up to date: make schemas, and roles or have them."""
+    connection = await asyncpg.connect(_plain(url), timeout=_TIMEOUT_S)
+    try:
+        answer: bool = await connection.fetchval(
+            "select has_database_privilege(current_database(), 'create') and (select rolcreaterole or rolsuper"
+            " or (select count(*) = 2 from pg_roles where rolname in ('mercato_app', 'mercato_system'))"
+            " from pg_roles where rolname = current_user)"
+        )
+        return answer
+    finally:
+        await connection.close()
 
 
 async def check_redis(url: str) -> str:

@@ -86,14 +86,17 @@ async def open_runtime(
     found: Iterable[Found] | None = None,
     strict: bool = False,
     transport: httpx.AsyncBaseTransport | None = None,
+    redis_needed: bool = True,
 ) -> AsyncIterator[Runtime]:
     """Load the plugins, bring the schemas up to date, and open every connection.
 
-    A plugin that fails at any stage is left out with its reason; whatever else fails raises. For tests: `found`
-    replaces the discovered plugins, `strict` raises for the first plugin that fails, `transport` is the outside world.
+    A plugin that fails at any stage is left out with its reason; whatever else fails raises. Without `redis_needed`,
+    for single commands, Redis may be away: others then learn of a change when their caches expire. For tests: `found`
+    replaces the discovered plugins, `strict` raises for the first that fails, `transport` is the outside world.
     """
     await check_database(addresses.database_url)
-    await check_redis(addresses.redis_url)
+    if redis_needed:
+        await check_redis(addresses.redis_url)
     plugins = load_plugins(settings, found=found, strict=strict)
     await migrate(plugins, addresses.database_url)
     async with AsyncExitStack() as stack:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mercato.server.engines import default_data_dir
 from mercato.tenancy.secrets import KeyRing, new_key
+from mercato.tools.arguments import reason_of
 
+_ORIGIN = re.compile(r"https?://[^/\s,]+/?")
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d+)?")
 Names = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -47,8 +52,8 @@ class Settings(BaseSettings):
     )
     plugins_blocked: Names = Field(default=(), description="Plugins not to load, separated by commas.")
     database_pool: int = Field(default=10, ge=1, le=200, description="Database connections of one process.")
-    log_level: str = Field(
-        default="info", pattern="^(debug|info|warning|error)$", description="The least that is logged."
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least that is logged."
     )
 
     def __init__(self, **values: object) -> None:
@@ -61,7 +66,34 @@ class Settings(BaseSettings):
             first = error.errors(include_url=False)[0]
             name = str(first["loc"][0])
             variable = name if name.isupper() else f"MERCATO_{name.upper()}"
-            raise SettingsError(f"{variable} cannot be used: {first['msg'].lower()}.") from None
+            allowed = f" (it must be {first['ctx']['expected']})" if first["type"] == "literal_error" else ""
+            raise SettingsError(f"{variable} cannot be used: the value {reason_of(first)}{allowed}.") from None
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url.rstrip("/"))
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query or parts.fragment:
+            raise ValueError("it must be like https://mcp.example.com, without a path")
+        return url.rstrip("/")
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin such as https://app.example.com")
+        return origins
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is no host such as mcp.example.com or mcp.example.com:8443")
+        return hosts
 
     def key_ring(self) -> KeyRing:
         """Return the keys: those of the environment, or the one kept in the data directory, made at first use."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from sqlmodel import col, select
 
 from mercato.tenancy import audit
+from mercato.tenancy.accounts import clean_email
 from mercato.tenancy.database import Database
 from mercato.tenancy.errors import NotFound
 from mercato.tenancy.grants import enable_category
@@ -26,8 +27,9 @@ async def onboard_tenant(
     timezone: str = "UTC",
 ) -> Tenant:
     """Create a tenant, make a person its owner, and switch categories on. Raises `InvalidValue` or `AlreadyExists`."""
+    address = clean_email(owner_email)
     tenant = await create_tenant(database, slug, name, currency=currency, timezone=timezone)
-    await add_member(database, tenant.id, owner_email, owner_email.partition("@")[0], Role.OWNER)
+    await add_member(database, tenant.id, address, address.partition("@")[0], Role.OWNER)
     principal = await local_principal(database, tenant)
     switched_on = sorted(categories)
     async with database.tenant(tenant.id) as db:
@@ -43,7 +45,9 @@ async def find_owner(database: Database, tenant: Tenant) -> Membership:
         owners = select(Membership).where(Membership.role == Role.OWNER, col(Membership.removed_at).is_(None))
         owner = (await db.session.exec(owners.order_by(col(Membership.id)))).first()
     if owner is None:
-        raise NotFound(f"The tenant {tenant.slug!r} has no owner.")
+        raise NotFound(
+            f"The tenant {tenant.slug!r} has no owner: `mercato user add E-MAIL --tenant {tenant.slug} --role owner`."
+        )
     return owner
 
 

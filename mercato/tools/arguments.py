@@ -91,11 +91,12 @@ def _invalid(
     allowed = _allowed(schema, problems[0][0])
     example = _fitting(model, example_of(schema, raw, wrong), example_of(schema, {}, set()))
     sentences = " ".join(f"`{_shown(path)}` {reason}." for path, reason in problems[:5])
+    meant = f" {properties[field]['description']}" if properties.get(field, {}).get("description") else ""
     choice = f" Allowed for `{_shown(problems[0][0])}`: {', '.join(map(str, allowed))}." if allowed else ""
     unknown = f" Parameters: {', '.join(properties) or 'none'}." if field not in properties else ""
     shown = "" if example is None else f" Example: {_compact(example)}"
     return InvalidArguments(
-        f"{sentences}{choice}{unknown}{shown}", field=_shown(field), allowed=allowed, example=example
+        f"{sentences}{meant}{choice}{unknown}{shown}", field=_shown(field), allowed=allowed, example=example
     )
 
 

@@ -57,7 +57,9 @@ class Call:
 class Contexts(Protocol):
     """Opens the context of a call; what it wrote is committed when the block ends well."""
 
-    def open(self, call: Call, conversation: Conversation) -> AbstractAsyncContextManager[ToolContext]:
+    def open(
+        self, call: Call, conversation: Conversation, *, read_only: bool
+    ) -> AbstractAsyncContextManager[ToolContext]:
         """Open the context."""
 
 
@@ -115,8 +117,9 @@ async def _run(call: Call, contexts: Contexts) -> Outcome:
     if call.tool.is_raw:
         return await _run_raw(call, arguments)
     parsed = call.tool.parse(arguments)
-    await _confirm(call, conversation, arguments)
-    async with contexts.open(call, conversation) as ctx:
+    if call.tool.destructive:
+        await _confirm(call, conversation, await _question(call, contexts, conversation, arguments, parsed))
+    async with contexts.open(call, conversation, read_only=call.tool.read_only) as ctx:
         value = await _within_time(call, conversation, call.tool.function(ctx, **parsed))
         structured = call.tool.dump(value)
         text = _compact(call, structured)
@@ -133,20 +136,31 @@ async def _run_raw(call: Call, arguments: Mapping[str, Any]) -> Outcome:
     return Outcome(result)
 
 
-async def _confirm(call: Call, conversation: Conversation, arguments: Mapping[str, Any]) -> None:
+async def _question(
+    call: Call,
+    contexts: Contexts,
+    conversation: Conversation,
+    arguments: Mapping[str, Any],
+    parsed: Mapping[str, Any],
+) -> str:
+    """Return what the person is asked: in the tool's own words, or the call as it is."""
+    if call.tool.question is None:
+        return f"{call.tool.wire_title}: {_visible(orjson.dumps(audit.masked(arguments)).decode())}."
+    async with contexts.open(call, conversation, read_only=True) as ctx:
+        return _visible(await _within_time(call, None, call.tool.question(ctx, **parsed)))
+
+
+async def _confirm(call: Call, conversation: Conversation, question: str) -> None:
     """Ask before what cannot be undone; `confirm: true` counts only where the client cannot ask."""
-    if not call.tool.destructive:
-        return
     if not call.client.can_ask:
-        if call.arguments.get("confirm") is True:
+        if call.arguments.get("confirm") in (True, "true"):
             return
         raise ConfirmationNeeded(
-            f"{call.tool.wire_title} cannot be undone, and this client cannot ask the person.",
+            f"{question} This cannot be undone, and this client cannot ask the person.",
             field="confirm",
             next_step="Ask them, then call again with `confirm: true`.",
         )
-    shown = _visible(orjson.dumps(audit.masked(arguments)).decode())
-    answer = await conversation.ask(f"{call.tool.wire_title}: {shown}. This cannot be undone. Go on?", Confirmation)
+    answer = await conversation.ask(f"{question} This cannot be undone. Go on?", Confirmation)
     if not answer.confirm:
         raise Declined("The person did not confirm; nothing was changed.")
 

@@ -17,6 +17,7 @@ from mercato.tools.schema import Schema, SchemaError, input_schema, output_schem
 
 Rate = Literal["read", "write", "heavy"]
 Task = Literal["never", "allowed", "required"]
+Question = Callable[..., Awaitable[str]]
 Model = TypeVar("Model", bound=BaseModel)
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 CONFIRM: Schema = {
@@ -51,6 +52,7 @@ class Tool:
     category: str
     read_only: bool
     destructive: bool = False
+    question: Question | None = None
     idempotent: bool = False
     open_world: bool = False
     requires: tuple[str, ...] = ()

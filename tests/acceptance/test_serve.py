@@ -148,6 +148,30 @@ def test_the_doctor_finds_a_healthy_machine_healthy(server: Server):
     assert "BAD" not in done.stdout
 
 
+def test_what_is_on_is_listed_and_a_refused_tenant_leaves_no_trace(server: Server):
+    import json
+
+    run(server.data_dir, "tenant", "create", "gamma", "--name", "Gamma", "--owner", "nomail")
+    tenants = json.loads(run(server.data_dir, "tenant", "list", "--json").stdout)
+    categories = json.loads(run(server.data_dir, "category", "list", "--tenant", "demo", "--json").stdout)
+    tools = json.loads(run(server.data_dir, "tool", "list", "--tenant", "demo", "--json").stdout)
+    assert "gamma" not in {tenant["slug"] for tenant in tenants}
+    assert {"category": "commerce", "on": True} in categories
+    assert {"tool": "cancel_order", "category": "commerce", "on": True} in tools
+
+
+async def test_the_question_before_a_cancellation_names_the_order(server: Server):
+    async with connected(server, "auto") as client:
+        orders = (await client.call_tool("list_orders", {"status": "confirmed", "limit": 1})).structured_content[
+            "orders"
+        ]
+        asked = await client.call_tool("cancel_order", {"order_id": orders[0]["id"], "reason": "wish"})
+        absent = await client.call_tool("cancel_order", {"order_id": 10**9, "reason": "wish"})
+    assert f"Cancel order {orders[0]['order_number']}" in asked.content[0].text
+    assert "`confirm: true`" in asked.content[0].text
+    assert "There is no order" in absent.content[0].text
+
+
 def test_unknown_names_are_refused_with_those_there_are(server: Server):
     for arguments, word in (
         (("category", "enable", "nope", "--tenant", "demo"), "commerce"),
@@ -158,6 +182,10 @@ def test_unknown_names_are_refused_with_those_there_are(server: Server):
         (("tenant", "create", "Bad Slug", "--name", "x", "--owner", "a@b.example"), "lower-case"),
         (("tenant", "create", "demo", "--name", "x", "--owner", "a@b.example"), "already"),
         (("import", "nope", "--tenant", "demo"), "shopify-csv"),
+        (("tool", "disable", "cancel_orders", "--tenant", "demo"), "cancel_order"),
+        (("category", "disable", "commercee", "--tenant", "demo"), "commerce"),
+        (("tenant", "create", "beta", "--name", "Beta", "--owner", "nomail"), "no e-mail address"),
+        (("user", "remove", "owner@demo.example", "--tenant", "demo"), "last owner"),
     ):
         done = run(server.data_dir, *arguments)
         assert done.returncode in {1, 2}

@@ -170,3 +170,15 @@ def test_a_fingerprint_tells_names_and_contents_apart(versions, tmp_path):
     (tmp_path / "one" / "0002_more.py").write_text("")
     assert fingerprint(tmp_path / "one") != one
     assert len({one, fingerprint(versions("two", "pass"))}) == 2
+
+
+async def test_a_tenants_table_that_is_not_protected_is_refused_wholly(url, versions):
+    bare = 'op.execute("create table bare.things (tenant_id bigint, id bigint)")'
+    good = 'op.execute("create table good.things (id bigint)")'
+    results = {
+        result.schema: result
+        for result in await upgrade(url, {"bare": versions("bare", bare), "good": versions("good", good)})
+    }
+    assert "bare.things has tenant_id but is not protected" in str(results["bare"].error)
+    assert results["good"].error is None
+    assert await tables(url, "bare") == set()

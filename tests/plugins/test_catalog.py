@@ -19,7 +19,7 @@ from mercato.tenancy.grants import DisabledTool, disable_category
 from tests.inmemory import client_of, plugin
 
 probe = Category("probe", "For the tests.")
-long = Category("long", "A category whose description is long. " + "It goes on. " * 60)
+long = Category("long", "A category whose description is long. " + "It goes on. " * 36)
 
 
 class Answer(BaseModel):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import asyncpg
 import httpx
 import pytest
@@ -9,10 +11,13 @@ from pydantic import BaseModel
 
 from mercato import Category, ToolContext
 from mercato.plugins import manager
+from mercato.plugins.validation import check_categories
 from mercato.server import runtime as runtime_module
 from mercato.server.runtime import open_runtime
 from mercato.server.settings import Settings
 from tests.inmemory import client_of, plugin
+
+HOSTILE = Path(__file__).parent / "hostile"
 
 # name: (stage, what the reason says)
 FAILURES = {
@@ -49,6 +54,43 @@ FAILURES = {
     "duplicate_category": ("validate", "ValueError: the category 'bystander' is already contributed by a_bystander"),
     "duplicate_resource": ("validate", "ValueError: the resource 'bystander://state' is already contributed by"),
     "duplicate_prompt": ("validate", "ValueError: the prompt 'ask_to_stand' is already contributed by a_bystander"),
+    "half_an_error": ("import", r"RuntimeError: half \ud800 a character"),
+    "default_not_json": ("validate", "TypeError: the default of the tenant setting `thing` is not JSON: Unable to"),
+    "default_half": ("validate", "TypeError: the default of the tenant setting `greeting` is not JSON: "),
+    "settings_schema_half": ("validate", "TypeError: the schema of the tenant settings is not JSON: "),
+    "settings_no_object": ("validate", "TypeError: the default of the tenant setting `root` is not JSON: "),
+    "meta_not_json": ("validate", "TypeError: the `meta` of the tool meta_not_json is not JSON: "),
+    "meta_no_mapping": ("validate", "TypeError: the tool meta_no_mapping: `meta` must be a mapping, not int"),
+    "raw_schema_not_json": ("validate", "TypeError: the input schema of the tool raw_schema_not_json is not JSON: "),
+    "raw_schema_broken": (
+        "validate",
+        "SchemaError: the input schema of raw_schema_broken is no JSON Schema: ['properties'] 5 is not of type",
+    ),
+    "output_schema_broken": ("validate", "SchemaError: the output schema of output_schema_broken is no JSON Schema: "),
+    "tool_title_half": ("validate", "ValueError: the tool tool_title_half: the title holds half a character"),
+    "tool_title_long": ("validate", "ValueError: the tool tool_title_long: the title has 121 characters; 120 are"),
+    "tool_title_number": ("validate", "TypeError: the tool tool_title_number: the title must be a text, not int"),
+    "tool_says_half": ("validate", "ValueError: the tool tool_says_half: the description holds half a character"),
+    "tool_says_too_much": ("validate", "the description has 2,001 characters; 2,000 are the most"),
+    "parameter_half": ("validate", "TypeError: the input schema of the tool parameter_half is not JSON: "),
+    "definition_too_large": ("validate", "ValueError: the input schema of the tool definition_too_large takes "),
+    "hint_no_bool": ("validate", "TypeError: the tool hint_no_bool: `open_world` must be true or false"),
+    "requires_number": ("validate", "TypeError: the tool requires_number: `requires` must be a tuple of names"),
+    "requires_list_in_it": ("validate", "TypeError: the tool requires_list_in_it: `requires` must be a tuple of names"),
+    "alias_half": ("validate", "TypeError: the tool alias_half: `aliases` must be a tuple of names"),
+    "category_half": ("validate", "ValueError: the category category_half: the description holds half a character"),
+    "category_says_too_much": ("validate", "the description has 501 characters; 500 are the most"),
+    "category_holds_text": ("validate", "TypeError: the tools of the category category_holds_text hold a str"),
+    "resource_uri_half": ("validate", r"TypeError: the resource 'half://half \ud800' is not JSON: "),
+    "resource_title_half": ("validate", "ValueError: the resource 'half://title': the title holds half a character"),
+    "resource_says_half": ("validate", "ValueError: the resource 'half://text': the description holds half a"),
+    "resource_type_number": ("validate", "TypeError: the resource 'half://type': the mime_type must be a text"),
+    "resource_requires_number": ("validate", "TypeError: the resource 'half://requires': `requires` must be a tuple"),
+    "prompt_title_half": ("validate", "ValueError: the prompt 'prompt_title_half': the title holds half a character"),
+    "prompt_says_half": ("validate", "ValueError: the prompt 'prompt_says_half': the description holds half a"),
+    "prompt_says_too_much": ("validate", "the description has 2,001 characters; 2,000 are the most"),
+    "prompt_argument_half": ("validate", "TypeError: the prompt 'prompt_argument_half' is not JSON: "),
+    "prompt_argument_number": ("validate", "the argument `word` of the prompt 'prompt_argument_number': the desc"),
     "migration_exits": ("migrate", "SystemExit: gone in the middle"),
     "migration_fails": ("migrate", 'relation "half" already exists'),
     "migration_unreadable": ("migrate", "ModuleNotFoundError: No module named 'there_is_no_such_module'"),
@@ -62,6 +104,8 @@ ELSEWHERE = {
     "public": "hostile.duplicate_tool",
     "not_a_module": "hostile:there_is_none",
 }
+UNFIT = [name for name, (stage, _) in FAILURES.items() if stage == "validate" and not (HOSTILE / f"{name}.py").exists()]
+ELSEWHERE |= {name: f"hostile.unfit:{name}" for name in UNFIT}
 
 built_in = Category("commerce", "Stands for what is built in.")
 
@@ -166,6 +210,13 @@ def test_a_blocked_plugin_is_not_even_imported(installed):
     plugins = manager.Plugins(blocked=["late_intruder", "import_error"])
     plugins.load(installed.found("late_intruder", "import_error"))
     assert (plugins.loaded, plugins.failures) == ({}, [])
+
+
+def test_what_is_built_in_passes_the_deep_check_too():
+    plugins = manager.Plugins(strict=True)
+    plugins.load(found for found in manager.discover() if found.built_in)
+    for loaded in plugins.loaded.values():
+        check_categories(loaded.categories, deeply=True)
 
 
 def test_in_strict_mode_the_first_failure_raises(installed):

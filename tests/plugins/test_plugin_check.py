@@ -13,7 +13,17 @@ from mercato.server.runtime import open_runtime
 from mercato.server.settings import Settings
 from tests.inmemory import client_of
 
-POINTS = ("a_bystander", "ends_the_process", "hook_raises", "interrupted", "never_returns", "noisy")
+POINTS = (
+    "a_bystander",
+    "default_not_json = hostile.unfit:default_not_json",
+    "ends_the_process",
+    "half_an_error",
+    "hook_raises",
+    "interrupted",
+    "never_returns",
+    "noisy",
+    "raw_schema_broken = hostile.unfit:raw_schema_broken",
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +64,15 @@ def test_a_plugin_whose_import_never_returns_is_refused_after_a_while(hostile, m
 
 def test_a_plugin_that_raises_is_refused_with_the_stage_and_its_own_words(hostile):
     assert check_plugin("hook_raises") == "collect: RuntimeError: the hook raised, over two lines"
+
+
+def test_a_plugin_whose_declarations_cannot_be_sent_is_refused(hostile):
+    assert check_plugin("raw_schema_broken").startswith("validate: SchemaError: the input schema of raw_schema_broken")
+    assert check_plugin("default_not_json").startswith("validate: TypeError: the default of the tenant setting `thing`")
+
+
+def test_a_reason_that_is_no_text_is_told_as_one_that_is(hostile):
+    assert check_plugin("half_an_error") == r"import: RuntimeError: half \ud800 a character"
 
 
 def test_a_plugin_that_writes_to_stdout_is_understood(hostile):

@@ -190,7 +190,7 @@ async def test_wrong_arguments_are_answered_with_field_reason_and_example(site: 
     async with site.client(await site.key(acme)) as client:
         answer = await legacy(client, "tools/call", {"name": "wipe", "arguments": {"what": 5, "confirm": True}})
     text = answer["result"]["content"][0]["text"]
-    assert text == '`what` must be a text. Example: {"what":"text"}'
+    assert text == '`what` must be a text. What to wipe. Example: {"what":"text"}'
     assert answer["result"]["_meta"]["mercato/error"]["field"] == "what"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mercato.server.engines import EngineError
-from mercato.server.reachable import check_database, check_redis
+from mercato.server.reachable import check_database, check_redis, may_migrate
 from mercato.server.runtime import Addresses
 
 
@@ -36,3 +36,12 @@ async def test_a_database_that_is_too_old_is_refused(mercato_addresses: Addresse
     monkeypatch.setattr("mercato.server.reachable.OLDEST_POSTGRES", 99)
     with pytest.raises(EngineError, match="version 18: 99 or newer"):
         await check_database(mercato_addresses.database_url)
+
+
+async def test_who_may_migrate_is_told(mercato_addresses: Addresses):
+    assert await may_migrate(mercato_addresses.database_url)
+
+
+async def test_an_address_of_a_database_says_how_it_must_begin():
+    with pytest.raises(EngineError, match="postgresql://"):
+        await check_database("nonsense")

@@ -48,6 +48,10 @@ def test_the_command_line_comes_before_the_environment(monkeypatch: pytest.Monke
         ("MERCATO_PORT", "70000"),
         ("MERCATO_MAX_BODY_BYTES", "1"),
         ("MERCATO_LOG_LEVEL", "loud"),
+        ("MERCATO_PUBLIC_URL", "nonsense"),
+        ("MERCATO_PUBLIC_URL", "https://mcp.example.com/mcp"),
+        ("MERCATO_ALLOWED_ORIGINS", "nonsense"),
+        ("MERCATO_ALLOWED_HOSTS", "http://mcp.example.com"),
     ],
 )
 def test_what_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str):

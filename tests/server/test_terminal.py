@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,9 +12,10 @@ import anyio
 import pytest
 from mcp.shared.memory import create_client_server_memory_streams
 from mcp.shared.message import SessionMessage
-from mcp_types import jsonrpc_message_adapter
+from mcp_types import JSONRPCNotification, JSONRPCResponse, jsonrpc_message_adapter
 
 from mercato.server.changes import Change
+from mercato.server.mcp.pipes import Lines, open_pipes
 from mercato.server.mcp.terminal import serve_streams
 from mercato.tenancy.grants import disable_tool
 from mercato.tenancy.tenants import Tenant
@@ -111,3 +114,29 @@ async def test_a_destructive_tool_asks_the_person(site: Site, acme: Tenant, acti
         await wire.answer(question["id"], {"action": action, **content})
         result = (await wire.next())["result"]
     assert expected in result["content"][0]["text"]
+
+
+def test_a_line_that_is_too_long_is_left_out_and_only_that():
+    lines = Lines(most=5)
+    fed = [*lines.feed(b"12345\n123456\n\n1234"), *lines.feed(b"56"), *lines.feed(b"7890\n1"), *lines.feed(b"2\n12")]
+    assert fed == [b"12345", None, b"", None, b"12"]
+    assert [*lines.end(), *lines.end()] == [b"12"]
+
+
+async def test_an_answer_that_cannot_be_a_line_is_an_error_and_the_next_is_sent():
+    source, theirs = os.pipe()
+    ours, sink = os.pipe()
+    unsendable = {"text": "\ud800"}
+    async with open_pipes(source, sink, max_line_bytes=100) as (_, write):
+        await write.send(SessionMessage(JSONRPCResponse(jsonrpc="2.0", id=1, result=unsendable)))
+        await write.send(
+            SessionMessage(JSONRPCNotification(jsonrpc="2.0", method="notifications/x", params=unsendable))
+        )
+        await write.send(SessionMessage(JSONRPCResponse(jsonrpc="2.0", id=2, result={})))
+        os.close(theirs)
+    os.close(sink)
+    with os.fdopen(ours) as file:
+        broken, good = [json.loads(line) for line in file]
+    os.close(source)
+    assert (broken["id"], broken["error"]["code"]) == (1, -32603)
+    assert good == {"jsonrpc": "2.0", "id": 2, "result": {}}

@@ -149,7 +149,7 @@ async def test_confirm_does_not_stand_in_for_the_person_where_they_can_be_asked(
     assert await kept() == []
 
 
-@pytest.mark.parametrize("confirm", [{}, {"confirm": False}, {"confirm": "true"}])
+@pytest.mark.parametrize("confirm", [{}, {"confirm": False}, {"confirm": "yes"}])
 async def test_where_nobody_can_be_asked_a_destructive_tool_wants_confirm(runtime, acme, mode, kept, confirm):
     async with client_of(runtime, acme, mode=mode) as client:
         result = await client.call_tool("erase", {"name": "orders", **confirm})

@@ -97,7 +97,7 @@ class _NeverOpened:
     """Contexts of which none may be opened."""
 
     @asynccontextmanager
-    async def open(self, call, conversation):
+    async def open(self, call, conversation, *, read_only):
         raise AssertionError("the context was opened before the arguments were known to be right")
         yield
 

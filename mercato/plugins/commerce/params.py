@@ -17,9 +17,9 @@ FulfillmentStatus = Literal["unfulfilled", "partial", "fulfilled"]
 FinancialStatus = Literal["pending", "authorized", "paid", "partially_paid", "partially_refunded", "refunded", "voided"]
 ProductStatus = Literal["draft", "active", "archived"]
 
-OrderId = Annotated[int, Field(ge=1, le=MOST_ID, description="The order's `id`, not its number.")]
-CustomerId = Annotated[int, Field(ge=1, le=MOST_ID, description="The customer's `id`.")]
-ProductId = Annotated[int, Field(ge=1, le=MOST_ID, description="The product's `id`.")]
+OrderId = Annotated[int, Field(ge=1, le=MOST_ID, description="The order's `id`, not its number; see `search_orders`.")]
+CustomerId = Annotated[int, Field(ge=1, le=MOST_ID, description="The customer's `id`; `search_customers` finds it.")]
+ProductId = Annotated[int, Field(ge=1, le=MOST_ID, description="The product's `id`; `list_products` finds it.")]
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _YEARS = range(1970, 2200)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mercato.server.cli.session import AsJson, DataDir, TenantSlug
-from mercato.server.cli.switches import switch
+from mercato.server.cli.switches import list_switches, switch
 
 app = typer.Typer(help="Switch categories on and off for a tenant.", no_args_is_help=True)
 
@@ -24,3 +24,9 @@ def enable(name: Name, tenant: TenantSlug, data_dir: DataDir = None, as_json: As
 def disable(name: Name, tenant: TenantSlug, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Switch it off; who calls it is told who can switch it on again."""
     switch("category", name, tenant, on=False, data_dir=data_dir, as_json=as_json)
+
+
+@app.command("list")
+def list_(tenant: TenantSlug, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """List the categories there are, and which of them are on."""
+    list_switches("category", tenant, data_dir=data_dir, as_json=as_json)

@@ -32,6 +32,7 @@ async def ensure_demo(runtime: Runtime, data_dir: Path, tell: Callable[[str], No
     try:
         tenant = await find_tenant(runtime.database, SLUG)
     except NotFound:
+        tell("Filling the demonstration store …")
         tenant = await onboard_tenant(
             runtime.database,
             SLUG,
@@ -47,7 +48,6 @@ async def _fill(runtime: Runtime, tenant: Tenant, tell: Callable[[str], None]) -
     for plugin in runtime.catalog.plugins:
         for importer in plugin.importers:
             if importer.demo:
-                tell(f"Filling the demonstration store ({importer.name}) …")
                 try:
                     await run_importer(runtime.database, tenant, importer, {}, lambda what, done, total: None)
                 except ImportRefused as refusal:  # somebody has used the tenant for data of their own

@@ -23,7 +23,7 @@ def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Look at everything that `serve` needs, and say what is wrong and how to mend it."""
     settings = read_settings(data_dir)
     engines = engines_of(settings)
-    findings = [_python(), _port(settings), *engines.report(), *_started(settings, engines)]
+    findings = [_python(), _port(settings), _keys(settings), *engines.report(), *_started(settings, engines)]
     if as_json:
         say_json([{"check": check, "ok": ok, "message": message} for check, ok, message in findings])
     else:
@@ -45,6 +45,19 @@ def _port(settings: Settings) -> Finding:
     if taken:
         return "port", True, f"something listens on {where} already; if it is not mercato, choose another with --port"
     return "port", True, f"{where} is free"
+
+
+def _keys(settings: Settings) -> Finding:
+    from mercato.server.settings import SettingsError
+    from mercato.tenancy.errors import TenancyError
+
+    if settings.secret_keys is None and not (settings.data_dir / "secret.key").exists():
+        return "secret keys", True, "none yet: one is made at the first start"
+    try:
+        settings.key_ring()
+    except (SettingsError, TenancyError, OSError) as error:
+        return "secret keys", False, str(error)
+    return "secret keys", True, "they can be read"
 
 
 def _started(settings: Settings, engines: Engines) -> list[Finding]:
@@ -69,9 +82,19 @@ async def _answers(engines: Engines) -> list[Finding]:
     ):
         try:
             findings.append((name, True, f"version {await check(url)} answers"))
+            if name == "PostgreSQL":
+                findings.append(await _rights(url))
         except EngineError as error:
             findings.append((name, False, str(error)))
     return findings
+
+
+async def _rights(url: str) -> Finding:
+    from mercato.server.reachable import may_migrate
+
+    if await may_migrate(url):
+        return "rights", True, "its user may make roles and schemas"
+    return "rights", False, "its user must own the database and be allowed to make roles (CREATEROLE)"
 
 
 def _plugins(settings: Settings) -> list[Finding]:

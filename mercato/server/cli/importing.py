@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mercato.server.cli.session import AsJson, DataDir, read_settings, with_runtime
-from mercato.server.cli.terminal import say, say_json, stop
+from mercato.server.cli.terminal import say, say_json, stop, tell
 
 if TYPE_CHECKING:
     from mercato.plugins.importers import Importer, ImportReport
     from mercato.server.runtime import Runtime
 
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
+INTERRUPTED = 130
+"""Exit code of what was ended by Ctrl-C, as shells have it."""
 
 
 def import_(
@@ -29,6 +33,7 @@ def import_(
     Each importer has options of its own for its files. Running it again, also after an interruption, is safe.
     """
     settings = read_settings(data_dir)
+    kept: Counter[str] = Counter()
 
     async def work(runtime: Runtime) -> ImportReport | None:
         from mercato.plugins.importers import ImportRefused
@@ -47,11 +52,14 @@ def import_(
         found = await find_tenant(runtime.database, tenant)
         with _progress(as_json) as progress:
             try:
-                return await run_importer(runtime.database, found, importers[name], files, progress)
+                return await run_importer(runtime.database, found, importers[name], files, progress, kept)
             except ImportRefused as refusal:
-                stop(str(refusal))
+                stop(f"{refusal} Kept from before: {_counted(kept)}." if kept else str(refusal))
 
-    report = with_runtime(settings, work)
+    try:
+        report = with_runtime(settings, work)
+    except KeyboardInterrupt:
+        stop(f"interrupted. Kept so far: {_counted(kept)}. Running it again completes it.", INTERRUPTED)
     if report is not None:
         _say_report(report, as_json)
 
@@ -108,13 +116,20 @@ def _progress(as_json: bool) -> Any:
 def _say_report(report: ImportReport, as_json: bool) -> None:
     if as_json:
         files = [str(path) for path in report.reject_files]
-        say_json({"counts": dict(report.counts), "rejected": report.rejected, "reject_files": files})
-        return
-    say(
-        "Imported: "
-        + (", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in report.counts.items()) or "nothing new")
-    )
-    if report.rejected:
-        say(f"Rejected: {report.rejected:,} rows, listed with line and reason in:")
-        for path in report.reject_files:
-            say(f"  {path}")
+        counts = {"counts": dict(report.counts), "rejected": report.rejected}
+        say_json({**counts, "reject_files": files, "stopped": list(report.stopped)})
+    else:
+        say(f"Imported: {_counted(report.counts)}")
+        if report.rejected:
+            say(f"Rejected: {report.rejected:,} rows, listed with line and reason in:")
+            for path in report.reject_files:
+                say(f"  {path}")
+    for sentence in report.stopped:
+        tell(f"mercato: {sentence}")
+    if report.stopped:
+        raise SystemExit(1)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    listed = (f"{count:,} {what.replace('_', ' ')}" for what, count in counts.items() if count)
+    return ", ".join(listed) or "nothing new"

@@ -79,7 +79,16 @@ def drop(
             there = asyncio.run(drop_schema(addresses_of(engines).database_url, name))
         except ValueError as error:
             stop(f"{error}.")
-    say_either(as_json, {"plugin": name, "dropped": there}, f"Removed {name}." if there else f"{name} has no data.")
+    if not there and name not in _known():
+        stop(f"there is no plugin {name!r}, and no data of one.")
+    done = f"Removed the data of {name}. Restart the servers that run it: they make its tables anew."
+    say_either(as_json, {"plugin": name, "dropped": there}, done if there else f"{name} has no data.")
+
+
+def _known() -> set[str]:
+    from mercato.plugins.manager import discover
+
+    return {found.name for found in discover()}
 
 
 def _users_of(name: str, blocked: tuple[str, ...]) -> list[str]:

@@ -55,6 +55,8 @@ def _listen(settings: Settings) -> socket.socket:
     try:
         listening.bind((settings.host, settings.port))
         listening.listen(2048)
+    except socket.gaierror:
+        stop(f"{settings.host!r} is no address of this machine: choose another with --host.", SET_UP)
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
         stop(f"cannot listen on {where} ({error.strerror or error}): choose another with --port, or --port 0.", SET_UP)

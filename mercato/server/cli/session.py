@@ -84,7 +84,7 @@ def with_runtime(settings: Settings, work: Callable[[Runtime], Awaitable[Result]
         configure_logs("error" if settings.log_level == "info" else settings.log_level)
 
         async def main() -> Result:
-            async with open_runtime(settings, addresses_of(engines)) as runtime:
+            async with open_runtime(settings, addresses_of(engines), redis_needed=False) as runtime:
                 return await work(runtime)
 
         try:

@@ -29,14 +29,15 @@ def add(
     async def work(runtime: Runtime) -> None:
         from mercato.server.changes import Change
         from mercato.tenancy import audit
-        from mercato.tenancy.memberships import add_member, check_role
+        from mercato.tenancy.memberships import Role, add_member, check_role
         from mercato.tenancy.onboarding import local_principal
         from mercato.tenancy.tenants import find_tenant
 
         found = await find_tenant(runtime.database, tenant)
         checked = check_role(role)
+        principal = None if checked is Role.OWNER else await local_principal(runtime.database, found)
         await add_member(runtime.database, found.id, email, name or email.partition("@")[0], checked)
-        principal = await local_principal(runtime.database, found)
+        principal = principal or await local_principal(runtime.database, found)
         async with runtime.database.tenant(found.id) as db:
             audit.record(db, principal, "user.add", {"email": email, "role": role}, {})
         await runtime.changes.publish(Change("access", found.id))

@@ -51,6 +51,7 @@ class Endpoint:
             return
         except ClientDisconnect:
             return
+        request.state.said = _said(message, request.state.caller)
         if message.method is None:  # an answer, though nothing was asked: taken in, as the protocol has it
             await Response(status_code=202)(scope, receive, send)
         elif (refusal := self._scope_refusal(message, request.state.caller)) is not None:
@@ -85,6 +86,14 @@ def _check_headers(request: Request) -> None:
     if check_accept_headers(request) != (True, True):
         text = "The client must accept both application/json and text/event-stream."
         raise Malformed(INVALID_REQUEST, text, status=406)
+
+
+def _said(message: Message, caller: Caller) -> dict[str, Any]:
+    """Return what the log says of a message: who called what, and nothing of its content."""
+    said: dict[str, Any] = {"rpc": (message.method or "answer")[:64], "tenant_id": caller.access.tenant.id}
+    if isinstance(name := message.params.get("name"), str) and message.method in {"tools/call", "prompts/get"}:
+        said["name"] = name[:64]
+    return said
 
 
 def _step_up(missing: ScopeMissing, message: Message) -> Response:

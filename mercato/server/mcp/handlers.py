@@ -13,7 +13,7 @@ import structlog
 from mcp.server import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from mercato.plugins.catalog import Catalog, ScopeMissing, Unknown, Visible
 from mercato.prompts.prompt import Messages
@@ -202,7 +202,10 @@ class Handlers:
             caller.principal, caller.access, conversation, read_only=True, name=ctx.method
         ) as tool_ctx:
             with anyio.fail_after(_READ_TIMEOUT_S) as conversation.scope:
-                return await function(tool_ctx)
+                try:
+                    return await function(tool_ctx)
+                except ValidationError as error:  # the plugin's own; that of the request's parameters is the caller's
+                    raise RuntimeError(f"{ctx.method} failed") from error
 
 
 class _NoAnswers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +11,11 @@ import structlog
 from mcp.server import Server, ServerRequestContext
 from mcp.server.lowlevel import NotificationOptions
 from mcp.server.session import ServerSession
-from mcp.server.stdio import stdio_server
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from mercato.server.changes import Change
 from mercato.server.mcp.callers import LocalCallers
+from mercato.server.mcp.pipes import open_pipes
 from mercato.server.runtime import Runtime
 from mercato.tenancy.onboarding import local_principal
 from mercato.tenancy.tenants import Tenant, find_tenant
@@ -22,11 +23,23 @@ from mercato.tenancy.tenants import Tenant, find_tenant
 log = structlog.stdlib.get_logger(__name__)
 
 
-async def serve_terminal(runtime: Runtime, slug: str) -> None:
-    """Serve standard input and output until the client leaves. Raises `NotFound` for an unknown tenant."""
+async def serve_terminal(runtime: Runtime, slug: str, source: int, sink: int) -> None:
+    """Serve two file descriptors until the client leaves, or SIGTERM or SIGINT.
+
+    Raises `NotFound` for an unknown tenant.
+    """
     tenant = await find_tenant(runtime.database, slug)
-    async with stdio_server() as (read, write):
-        await serve_streams(runtime, tenant, read, write)
+    async with anyio.create_task_group() as group:
+        group.start_soon(_cancel_at_signal, group.cancel_scope)
+        async with open_pipes(source, sink, max_line_bytes=runtime.settings.max_body_bytes) as (read, write):
+            await serve_streams(runtime, tenant, read, write)
+        group.cancel_scope.cancel()
+
+
+async def _cancel_at_signal(scope: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            scope.cancel()
 
 
 async def serve_streams(runtime: Runtime, tenant: Tenant, read: Any, write: Any) -> None:

@@ -317,6 +317,26 @@ async def test_rejected_rows_are_listed_beside_the_file_until_there_are_none(imp
     assert [one.name for one in tmp_path.iterdir()] == ["orders_export.csv"]
 
 
+async def test_the_list_of_what_was_rejected_follows_no_link_and_is_its_owner_s(importing, tenant, tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    for name in (".orders_export.csv.rejected.csv.part", "orders_export.csv.rejected.csv"):
+        (tmp_path / name).symlink_to(precious)
+    report = await importing(tenant, orders="\n".join([HEADER, "#4"]))
+    [path] = report.reject_files
+    assert precious.read_text() == "mine"
+    assert (path.is_symlink(), path.stat().st_mode & 0o777) == (False, 0o600)
+
+
+async def test_where_quotes_do_not_match_what_stands_above_is_kept(importing, query, tenant):
+    text = "\n".join([HEADER, order(1), order(2), '#3,"open', order(4)])
+    report = await importing(tenant, orders=text)
+    assert (report.counts["orders_new"], report.rejected) == (1, 1)  # the row may be one of the order above it
+    assert await query(tenant, "select number from commerce.orders") == [("#1",)]
+    [sentence] = report.stopped
+    assert sentence.startswith("orders_export.csv could not be read from line 4 on: a quote in this row is not closed")
+
+
 async def test_customers_and_products_that_cannot_be_taken_are_listed(importing, tenant):
     customers = "Customer ID,First Name,Last Name,Email,Total Spent,Total Orders\n" + "\n".join(
         [

@@ -4,4 +4,6 @@ from __future__ import annotations
 
 import sys
 
+sys.stdout.buffer.write(b"\xff\xfe is no text\n")
+sys.stdout.buffer.flush()
 sys.stdout.write('{"mercato_plugin_check": 1}\n{"not json\nnoise without an end of line')

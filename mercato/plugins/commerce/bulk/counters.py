@@ -8,6 +8,7 @@ what the shop said.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -46,20 +47,26 @@ _COUNT_THESE = _COUNT.format(
 )
 
 
-async def count_some(session: AsyncSession, after: int) -> int | None:
-    """Count the orders of the next customers behind the id `after`; return the last one's id, None behind the last."""
+class Counted(NamedTuple):
+    """The id of the last customer that was counted, None behind the last of all; and how many were not up to date."""
+
+    last: int | None
+    customers: int
+
+
+async def count_some(session: AsyncSession, after: int) -> Counted:
+    """Count the orders of the next customers behind the id `after`."""
     [(last,)] = await fetch(session, _LAST, after=after, customers=CUSTOMERS_AT_A_TIME)
     if last is None:
-        return None
-    await run(session, _COUNT_RANGE, after=after, last=last)
-    return int(last)
+        return Counted(None, 0)
+    return Counted(int(last), await run(session, _COUNT_RANGE, after=after, last=last))
 
 
 async def count_all(session: AsyncSession) -> None:
     """Count the orders of every customer."""
     after: int | None = 0
     while after is not None:
-        after = await count_some(session, after)
+        after, _ = await count_some(session, after)
 
 
 async def recount(session: AsyncSession, customers: Sequence[int]) -> None:

@@ -42,7 +42,8 @@ class NotEmpty(ImportRefused):
 
 async def open_store(context: ImportContext, now: datetime, *, seed: int = SEED) -> ImportReport:
     """Fill the tenant with the demo store as it is on the day of `now`, unless it has it. Raises `NotEmpty`."""
-    async with context.begin() as db:
+    effect: dict[str, int] = {}
+    async with context.begin(effect) as db:
         [(is_there,)] = await fetch(db.session, _IS_THERE, external_id=f"demo-{FIRST_NUMBER}")
         if is_there:
             return ImportReport({"products_new": 0, "customers_new": 0, "orders_new": 0})
@@ -51,7 +52,8 @@ async def open_store(context: ImportContext, now: datetime, *, seed: int = SEED)
             raise NotEmpty(f"The tenant {context.tenant.slug} has data of its own: the demo store needs an empty one.")
         zone = ZoneInfo(context.tenant.timezone)
         start = datetime.combine(now.astimezone(zone).date() - timedelta(days=DAYS), time.min, zone)
-        return ImportReport(await _fill(db.session, context, Random(seed), start))  # noqa: S311  # nothing secret
+        effect |= await _fill(db.session, context, Random(seed), start)  # noqa: S311  # nothing secret
+    return ImportReport(effect)
 
 
 async def _fill(session: AsyncSession, context: ImportContext, chance: Random, start: datetime) -> dict[str, int]:

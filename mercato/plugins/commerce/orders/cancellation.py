@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import sqlalchemy as sa
 from pydantic import BaseModel, Field
 from sqlmodel import col, select
 
 from mercato import Reply, ToolContext, ToolError, utc_now
+from mercato.plugins.commerce.absent import no_such
 from mercato.plugins.commerce.category import commerce
 from mercato.plugins.commerce.models import Customer, Order, OrderLine
 from mercato.plugins.commerce.orders.notes import note_step
@@ -56,7 +57,19 @@ class Cancellation(BaseModel):
     currency: str
 
 
-@commerce.tool(read_only=False, destructive=True)
+async def _question(ctx: ToolContext, order_id: int, reason: str) -> str:
+    """Return what would be cancelled, for the person who decides. Raises `ToolError` as the tool does."""
+    rows = await ctx.db.rows(select(Order).where(col(Order.id) == order_id))
+    if not rows:
+        raise no_such("order", order_id)
+    order = rows[0]
+    _check_cancellable(order)
+    whose = f" of {clean_line(order.email)}" if order.email else ""
+    worth = f"{order.total_minor} {order.currency} minor units, {order.financial_status}"
+    return f"Cancel order {order.number}{whose} ({worth})? The reason given: {clean_line(reason)}."
+
+
+@commerce.tool(read_only=False, destructive=True, question=_question)
 async def cancel_order(
     ctx: ToolContext,
     order_id: OrderId,
@@ -75,7 +88,7 @@ async def cancel_order(
     return Reply(_answer(order, restocked), changed=[f"mercato://orders/{order_id}", *sorted(products)])
 
 
-def _check_cancellable(order: Order) -> None:
+def _check_cancellable(order: Any) -> None:
     if order.status == "cancelled":
         since = f" on {order.cancelled_at:%Y-%m-%d %H:%M} UTC" if order.cancelled_at else ""
         why = f": {clean_line(order.cancel_reason)}" if order.cancel_reason else ""

@@ -29,22 +29,24 @@ async def _run(context: ImportContext, files: Mapping[str, Path]) -> ImportRepor
     if not given:
         raise WrongFile(f"Name at least one file: {', '.join(f'--{kind}' for kind in _SOURCES)}.")
     counts: Counter[str] = Counter()
-    rejected, reject_files = 0, []
+    rejected, reject_files, stopped = 0, [], []
     for kind, path, source in given:
-        done, rejects = await import_file(context, kind, path, source)
-        counts.update(done)
-        rejected += rejects.count
-        reject_files += [rejects.path] if rejects.count else []
+        done = await import_file(context, kind, path, source)
+        counts.update(done.counts)
+        rejected += done.rejects.count
+        reject_files += [done.rejects.path] if done.rejects.count else []
+        stopped += [done.stopped] if done.stopped else []
     if "orders" in files:
         await _count_customers(context)
-    return ImportReport(+counts, rejected, tuple(reject_files))
+    return ImportReport(+counts, rejected, tuple(reject_files), tuple(stopped))
 
 
 async def _count_customers(context: ImportContext) -> None:
     after: int | None = 0
     while after is not None:
-        async with context.begin() as db:
-            after = await count_some(db.session, after)
+        effect: Counter[str] = Counter()
+        async with context.begin(effect) as db:
+            after, effect["customers_counted"] = await count_some(db.session, after)
 
 
 SHOPIFY_CSV = Importer(

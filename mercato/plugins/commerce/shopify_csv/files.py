@@ -9,11 +9,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mercato import ImportContext, Rejected
 from mercato.plugins.commerce.bulk.staging import Rejection
-from mercato.plugins.commerce.shopify_csv.reader import Reader, count_lines
+from mercato.plugins.commerce.shopify_csv.lines import count_lines
+from mercato.plugins.commerce.shopify_csv.reader import Reader
 from mercato.plugins.commerce.shopify_csv.rejects import RejectFile
 from mercato.plugins.commerce.shopify_csv.source import Batch, Source, batches
 
@@ -23,14 +24,20 @@ Open = Callable[[list[str], str, str], Source[Any]]
 """Makes a source of a file's header, its name, and the tenant's currency."""
 
 
-async def import_file(
-    context: ImportContext, kind: str, path: Path, open_source: Open
-) -> tuple[Counter[str], RejectFile]:
-    """Import one file; return what became of it, by name, and the list of what was rejected."""
+class Done(NamedTuple):
+    """What became of a file, by name, the list of what was rejected, and why the reading stopped before its end."""
+
+    counts: Counter[str]
+    rejects: RejectFile
+    stopped: str | None
+
+
+async def import_file(context: ImportContext, kind: str, path: Path, open_source: Open) -> Done:
+    """Import one file."""
     counts: Counter[str] = Counter()
     lines = await asyncio.to_thread(count_lines, path)
     with path.open("rb") as file:
-        reader = Reader(file)
+        reader = Reader(file, path.name)
         source = open_source(reader.header, path.name, context.tenant.currency)
         with RejectFile(path) as rejects:
             ahead = _Ahead(batches(reader, source, BATCH_ROWS))
@@ -42,7 +49,7 @@ async def import_file(
                     context.progress(kind, batch.line, max(lines, batch.line))
             finally:
                 await ahead.end()
-    return counts, rejects
+    return Done(counts, rejects, reader.stopped)
 
 
 class _Ahead:
@@ -75,7 +82,10 @@ async def _store(
 ) -> tuple[dict[str, int], list[Rejection]]:
     if not batch.items:
         return {}, []
-    async with context.begin() as db:
+    effect: Counter[str] = Counter()
+    async with context.begin(effect) as db:
         await source.stage(db.session, batch.items)
         ahead.start()  # not before: the copying needs the interpreter too, and the database would wait for it
-        return await source.put(db.session)
+        done, rejections = await source.put(db.session)
+        effect.update({name: count for name, count in done.items() if not name.endswith("_unchanged")})
+    return done, rejections

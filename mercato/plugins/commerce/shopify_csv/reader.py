@@ -1,25 +1,24 @@
 """Reading: the bytes of a file -> its rows, each with the line it starts at and what is wrong with it.
 
-A file comes from strangers' hands and spreadsheets. Nothing in it stops the reading: a row that cannot be read is
-yielded with its fault, and the reading goes on behind it. Characters that are not seen (controls, zero-width, bidi) are
-taken out of whole lines, where that is cheap, so that no cell has any.
+A file comes from strangers' hands and spreadsheets. A row that cannot be taken is yielded with its fault, and the
+reading goes on behind it. It stops where the quotes do not say any more what is a row and what is text in a cell: what
+stands in a cell is never taken for a row.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
-import re
 from collections.abc import Iterator
-from functools import partial
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-_LINE_MAX = 1 << 20  # bytes at a time, of a file that may have no lines at all
-_CONTROLS = bytes({*range(32), 127} - {9, 10, 13})
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
-    "\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0d\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
-)
+from mercato.plugins.commerce.shopify_csv.columns import WrongFile
+from mercato.plugins.commerce.shopify_csv.lines import RECORD_MAX_BYTES, Lines
+
+_TOO_LONG = f"the row is longer than {RECORD_MAX_BYTES:,} bytes"
+_NOT_CLOSED = "a quote in this row is not closed to the end of the file"
+_MISPLACED = "a quote or a line's end stands where none may be in this row"
+_SAVE_AS = "It must be CSV in UTF-8, as the shop exports it; a spreadsheet calls that “CSV UTF-8”."
 
 
 class Row(NamedTuple):
@@ -31,30 +30,42 @@ class Row(NamedTuple):
 
 
 class Reader:
-    """The rows of a CSV file after its header, lazily: `line` is how far it has come."""
+    """The rows of a CSV file after its header, lazily: `line` is how far it has come.
 
-    def __init__(self, file: BinaryIO) -> None:
+    Where it cannot go on, `stopped` says why. Raises `WrongFile` for what has no header that could be read.
+    """
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
         self.line = 0
-        self._invalid_lines: list[int] = []
-        self._csv = csv.reader(self._decoded(file), strict=True)
+        self.stopped: str | None = None
+        self._name = name
+        _refuse_other_encodings(file, name)
+        # It is the whole process's. Raising it harms nobody: it keeps memory, of which a record has its own bound here;
+        # an error from it, within a record, would leave open where that ends.
+        csv.field_size_limit(max(csv.field_size_limit(), RECORD_MAX_BYTES + 1))
+        self._lines = Lines(file)
+        self._csv = csv.reader(self._lines, strict=True)
         self.header = self._read_header()
 
     def rows(self) -> Iterator[Row]:
         """Yield every row that is not blank."""
         width = len(self.header)
-        while True:
-            start = self._csv.line_num + 1
+        lines = self._lines
+        while self.stopped is None:
+            start = lines.number + 1
+            lines.begin_record()
             try:
                 cells = next(self._csv)
             except StopIteration:
                 return
-            except csv.Error as error:
-                yield Row(start, [], f"the row cannot be read: {error}")
-                continue
-            finally:
-                self.line = self._csv.line_num
-            if self._invalid_lines:
-                yield Row(start, cells, self._invalid())
+            except csv.Error:
+                cells = []
+                self._stop(start)
+            if lines.is_too_long and (lines.is_broken or lines.is_ended):
+                self._stop(start)
+            self.line = lines.number
+            if self.stopped or lines.is_too_long or lines.invalid:
+                yield Row(start, cells, self._fault())
             elif len(cells) == width:
                 cells.append("")  # stands for every column that lacks
                 yield Row(start, cells, None)
@@ -65,28 +76,35 @@ class Reader:
         try:
             header = next(self._csv, [])
         except csv.Error:
-            return []
-        return [] if self._invalid_lines else header
+            raise WrongFile(f"The header of {self._name} cannot be read: {self._misread()}.") from None
+        if self._lines.is_too_long:
+            raise WrongFile(f"The header of {self._name} is longer than {RECORD_MAX_BYTES:,} bytes.")
+        if self._lines.invalid:
+            raise WrongFile(f"The header of {self._name} is not valid UTF-8. {_SAVE_AS}")
+        return header
 
-    def _invalid(self) -> str:
-        lines = ", ".join(map(str, self._invalid_lines))
-        self._invalid_lines.clear()
-        return f"line {lines} is not valid UTF-8"
+    def _stop(self, start: int) -> None:
+        self.stopped = (
+            f"{self._name} could not be read from line {start:,} on: {self._misread()}. What stands above it was"
+            " taken, nothing below it. Mend the file there and import it again."
+        )
 
-    def _decoded(self, file: BinaryIO) -> Iterator[str]:
-        for number, raw in enumerate(iter(partial(file.readline, _LINE_MAX), b""), start=1):
-            if raw.isascii():
-                yield raw.translate(None, _CONTROLS).decode("ascii")
-                continue
-            try:
-                text = raw.decode()
-            except UnicodeDecodeError:
-                self._invalid_lines.append(number)
-                text = raw.decode(errors="replace")
-            yield _UNSEEN.sub("", text)
+    def _fault(self) -> str:
+        if self.stopped:
+            return f"{self._misread()}; nothing from here on was taken"
+        if self._lines.is_too_long:
+            return _TOO_LONG
+        return f"line {', '.join(map(str, self._lines.invalid))} is not valid UTF-8"
+
+    def _misread(self) -> str:
+        return _NOT_CLOSED if self._lines.is_ended else _MISPLACED
 
 
-def count_lines(path: Path) -> int:
-    """Return how many lines a file has, to tell how far the reading is."""
-    with path.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(partial(file.read, 1 << 20), b""))
+def _refuse_other_encodings(file: BinaryIO, name: str) -> None:
+    """Raise `WrongFile` for UTF-16, in which spreadsheets save "Unicode text", and for what is no text at all."""
+    start = file.read(1024)
+    file.seek(0)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise WrongFile(f"{name} is UTF-16. {_SAVE_AS}")
+    if b"\0" in start.partition(b"\n")[0]:
+        raise WrongFile(f"{name} is no text in UTF-8. {_SAVE_AS}")

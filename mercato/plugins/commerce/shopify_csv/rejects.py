@@ -1,19 +1,23 @@
 """Rejects: the file beside an import's input that lists the rows that were not taken, with line and reason.
 
-It is written as the import goes, under another name, and appears whole at the end, in place of an older one. When
-nothing was rejected there is none.
+It is written as the import goes, under a name that nobody can put a link at beforehand, and appears whole at the end,
+in place of an older one. It is for its owner only: reasons quote what strangers wrote. When nothing was rejected there
+is none.
 """
 
 from __future__ import annotations
 
 import csv
 import os
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
 from mercato import Rejected
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
 class RejectFile:
@@ -22,7 +26,7 @@ class RejectFile:
     def __init__(self, source: Path) -> None:
         self.path = source.with_name(f"{source.name}.rejected.csv")
         self.count = 0
-        self._draft = source.with_name(f".{source.name}.rejected.csv.part")
+        self._draft = source.with_name(f".{secrets.token_hex(16)}.rejected.csv.part")
         self._file: TextIO | None = None  # none until it is needed: a folder that is read-only has nothing rejected
 
     def __enter__(self) -> Self:
@@ -32,7 +36,7 @@ class RejectFile:
         """List rows."""
         for one in rejected:
             if self._file is None:
-                self._file = self._draft.open("w", newline="", encoding="utf-8")
+                self._file = os.fdopen(os.open(self._draft, _NEW, 0o600), "w", newline="", encoding="utf-8")
                 csv.writer(self._file).writerow(["file", "line", "reason"])
             csv.writer(self._file).writerow([one.file, one.line, one.reason])
             self.count += 1
