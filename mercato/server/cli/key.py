@@ -32,21 +32,20 @@ def create(
     """Create a key, and show it this once: only a hash of it is kept."""
 
     async def work(runtime: Runtime) -> dict[str, Any]:
-        from mercato.tenancy import audit
+        from mercato.server.cli.acting import acting
         from mercato.tenancy.keys import EVERY_SCOPE, check_scopes, create_key
         from mercato.tenancy.memberships import find_member
-        from mercato.tenancy.onboarding import find_owner, local_principal
+        from mercato.tenancy.onboarding import find_owner
         from mercato.tenancy.rows import utc_now
-        from mercato.tenancy.tenants import find_tenant
 
-        found = await find_tenant(runtime.database, tenant)
         scopes = check_scopes(scope or [EVERY_SCOPE], runtime.catalog.categories)
-        member = await (find_member(runtime.database, found, user) if user else find_owner(runtime.database, found))
-        principal = await local_principal(runtime.database, found)
         expires_at = utc_now() + timedelta(days=expires_in_days)
-        async with runtime.database.tenant(found.id) as db:
-            row, key = await create_key(db, member, name, scopes, expires_at)
-            audit.record(db, principal, "key.create", {"name": name, "scopes": scopes}, {"id": row.id})
+        async with acting(runtime, tenant, "key.create", {"name": name, "scopes": scopes}) as act:
+            member = await (
+                find_member(runtime.database, act.tenant, user) if user else find_owner(runtime.database, act.tenant)
+            )
+            row, key = await create_key(act.db, member, name, scopes, expires_at)
+            act.effect["id"] = row.id
         return {"id": row.id, "key": key, "scopes": scopes, "expires_at": expires_at}
 
     made = with_runtime(read_settings(data_dir), work)
@@ -88,18 +87,11 @@ def revoke(
     """Revoke a key: it is refused at the next call, on every replica."""
 
     async def work(runtime: Runtime) -> None:
-        from mercato.server.changes import Change
-        from mercato.tenancy import audit
+        from mercato.server.cli.acting import acting
         from mercato.tenancy.keys import revoke_key
-        from mercato.tenancy.onboarding import local_principal
-        from mercato.tenancy.tenants import find_tenant
 
-        found = await find_tenant(runtime.database, tenant)
-        principal = await local_principal(runtime.database, found)
-        async with runtime.database.tenant(found.id) as db:
-            await revoke_key(db, key_id)
-            audit.record(db, principal, "key.revoke", {"id": key_id}, {})
-        await runtime.changes.publish(Change("access", found.id))
+        async with acting(runtime, tenant, "key.revoke", {"id": key_id}) as act:
+            await revoke_key(act.db, key_id)
 
     with_runtime(read_settings(data_dir), work)
     say_either(as_json, {"id": key_id, "revoked": True}, f"Key {key_id} is revoked.")

@@ -22,23 +22,15 @@ def switch(kind: str, name: str, tenant: str, *, on: bool, data_dir: Path | None
     """Switch a category or a tool, in one transaction with its audit entry; every process sees it at its next call."""
 
     async def work(runtime: Runtime) -> bool:
-        from mercato.server.changes import Change
-        from mercato.tenancy import audit
-        from mercato.tenancy.onboarding import local_principal
-        from mercato.tenancy.tenants import find_tenant
+        from mercato.server.cli.acting import acting
 
-        found = await find_tenant(runtime.database, tenant)
         if on == (kind == "category"):  # what adds a row: a granted category, a tool switched off
             _check_known(runtime, kind, name)
-        principal = await local_principal(runtime.database, found)
-        async with runtime.database.tenant(found.id) as db:
-            changed = await _function(kind, on=on)(db, name)
-            if not changed:  # a row of what is not in the catalogue any more may still be taken away
+        async with acting(runtime, tenant, f"{kind}.{'enable' if on else 'disable'}", {kind: name}) as act:
+            act.changed = await _function(kind, on=on)(act.db, name)
+            if not act.changed:  # a row of what is not in the catalogue any more may still be taken away
                 _check_known(runtime, kind, name)
-            if changed:
-                audit.record(db, principal, f"{kind}.{'enable' if on else 'disable'}", {kind: name}, {})
-        await runtime.changes.publish(Change("access", found.id))
-        return changed
+            return act.changed
 
     changed = with_runtime(read_settings(data_dir), work)
     state = "on" if on else "off"

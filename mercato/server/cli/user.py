@@ -56,19 +56,12 @@ def remove(
     """End somebody's membership: their keys are refused at the next call, on every replica."""
 
     async def work(runtime: Runtime) -> None:
-        from mercato.server.changes import Change
-        from mercato.tenancy import audit
+        from mercato.server.cli.acting import acting
         from mercato.tenancy.memberships import find_member, remove_member
-        from mercato.tenancy.onboarding import local_principal
-        from mercato.tenancy.tenants import find_tenant
 
-        found = await find_tenant(runtime.database, tenant)
-        member = await find_member(runtime.database, found, email)
-        principal = await local_principal(runtime.database, found)
-        async with runtime.database.tenant(found.id) as db:
-            await remove_member(db, member.id)
-            audit.record(db, principal, "user.remove", {"email": email}, {})
-        await runtime.changes.publish(Change("access", found.id))
+        async with acting(runtime, tenant, "user.remove", {"email": email}) as act:
+            member = await find_member(runtime.database, act.tenant, email)
+            await remove_member(act.db, member.id)
 
     with_runtime(read_settings(data_dir), work)
     say_either(as_json, {"email": email, "tenant": tenant, "removed": True}, f"{email} is no member of {tenant}.")
