@@ -33,7 +33,7 @@ class Authentication:
         credential = credential_of(Headers(scope=scope))
         try:
             caller = await self._directory.caller(credential) if credential else None
-        except Exception as error:
+        except Exception as error:  # an outage has many types, of the driver, the pool and the socket
             if not is_outage(error):
                 raise
             log.warning("the database does not answer", error=type(error).__name__)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ from mercato.server.cli.session import AsJson, DataDir, read_settings, with_runt
 from mercato.server.cli.terminal import say, say_json, stop, tell
 
 if TYPE_CHECKING:
-    from mercato.plugins.importers import Importer, ImportReport
+    from mercato.plugins.importers import Importer, ImportReport, Progress
     from mercato.server.runtime import Runtime
 
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -91,26 +92,23 @@ def _files(importer: Importer, arguments: list[str]) -> dict[str, Path]:
     return files
 
 
-def _progress(as_json: bool) -> Any:
-    from contextlib import contextmanager
+@contextmanager
+def _progress(as_json: bool) -> Iterator[Progress]:
+    """Show bars on stderr; nothing where a program reads."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
 
-    @contextmanager
-    def shown() -> Any:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=Console(stderr=True), disable=as_json) as bars:
+        tasks: dict[str, Any] = {}
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True), disable=as_json) as bars:
-            tasks: dict[str, Any] = {}
+        def tell(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
 
-            def tell(what: str, done: int, total: int | None) -> None:
-                if what not in tasks:
-                    tasks[what] = bars.add_task(what, total=total)
-                bars.update(tasks[what], completed=done, total=total)
-
-            yield tell
-
-    return shown()
+        yield tell
 
 
 def _say_report(report: ImportReport, as_json: bool) -> None:

@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 
 import anyio
 import mcp_types as mcp
-import structlog
 from mcp.server import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
@@ -30,8 +29,6 @@ from mercato.tools.completer import Completer
 from mercato.tools.context import Conversation, InputRequired
 from mercato.tools.errors import ToolError
 from mercato.tools.schema import Schema
-
-log = structlog.stdlib.get_logger(__name__)
 
 Ctx = ServerRequestContext[Any, Any]
 _LEGACY_RESOURCE_NOT_FOUND = -32002

@@ -85,7 +85,7 @@ class ListenStreams:
     async def _still(self, ctx: ServerRequestContext[Any, Any], known: Caller | None) -> Caller | None:
         try:
             return await self._callers.caller_still(ctx)
-        except Exception as error:
+        except Exception as error:  # an outage has many types, of the driver, the pool and the socket
             if not is_outage(error):
                 raise
             return known  # the database is away: ask again later
