@@ -12,6 +12,7 @@ from mercato.prompts.prompt import Prompt
 from mercato.resources.resource import Resource
 from mercato.tenancy.access import Access
 from mercato.tenancy.principal import READ, WRITE, Principal
+from mercato.tenancy.reach import EVERYTHING, Reach
 from mercato.tools.errors import NotConnected, SwitchedOff
 from mercato.tools.tool import Tool
 
@@ -43,9 +44,9 @@ class Catalog:
         self._fixed = {resource.uri: resource for resource in self.resources if not resource.is_template}
         self._templates = [resource for resource in self.resources if resource.is_template]
 
-    def visible_to(self, principal: Principal, access: Access) -> Visible:
-        """Return the catalogue as one caller sees it. Costs nothing until it is asked."""
-        return Visible(self, principal, access)
+    def visible_to(self, principal: Principal, access: Access, reach: Reach = EVERYTHING) -> Visible:
+        """Return the catalogue as one caller sees it, at an address of some reach. Costs nothing until it is asked."""
+        return Visible(self, principal, access, reach)
 
     def tool(self, name: str) -> Tool | None:
         """Return the tool of this name, or that had it before."""
@@ -68,6 +69,7 @@ class Visible:
     catalog: Catalog
     principal: Principal
     access: Access
+    reach: Reach = EVERYTHING
 
     def tools(self) -> Iterator[Tool]:
         """Yield the tools that can be called now."""
@@ -131,6 +133,8 @@ class Visible:
         """Say why not, or None. The order matters: what a caller may not know of comes first."""
         if (tool.admin and not self.principal.role.administers) or not (tool.read_only or self.principal.role.writes):
             return Unknown(f"There is no tool {tool.name!r}.")
+        if (self.reach.read_only and not tool.read_only) or not self.reach.holds(tool.category):
+            return Unknown(f"There is no tool {tool.name!r} at this address.")
         needed = READ if tool.read_only else WRITE
         if needed not in self.principal.scopes:
             return ScopeMissing(needed)
@@ -144,6 +148,8 @@ class Visible:
         return self._connection_refusal(tool.requires)
 
     def _category_refusal(self, category: str) -> Exception | None:
+        if not self.reach.holds(category):
+            return Unknown(f"There is no category {category!r} at this address.")
         if READ not in self.principal.scopes and WRITE not in self.principal.scopes:
             return ScopeMissing(READ)
         if not self.principal.covers(category):

@@ -29,6 +29,11 @@ class Category:
     resources: list[Resource] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
 
+    @property
+    def title(self) -> str:
+        """Its name, as people read it."""
+        return self.name.replace("_", " ").capitalize()
+
     def frozen(self) -> Category:
         """Return a copy that keeps what is declared now: what is added later has passed no check."""
         return replace(self, tools=[*self.tools], resources=[*self.resources], prompts=[*self.prompts])

@@ -13,44 +13,61 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from mercato.plugins.manager import Found
+from mercato.server.auth.challenge import Challenges
 from mercato.server.auth.middleware import Authentication
 from mercato.server.health import probe
 from mercato.server.mcp.callers import HttpCallers
 from mercato.server.mcp.endpoint import Endpoint
 from mercato.server.mcp.handlers import Handlers
 from mercato.server.middleware import BodyLimit, HostCheck, RequestLog
+from mercato.server.oauth.routes import is_open_to_all, oauth_routes
 from mercato.server.runtime import Addresses, Runtime, open_runtime
 from mercato.server.settings import Settings
+from mercato.server.site import MCP_PATH, Site
+from mercato.server.web.cookies import Cookies
+from mercato.server.web.page import Web
+from mercato.server.web.routes import web_routes
+from mercato.server.web.sign_in import not_found
+from mercato.server.web.templating import Templates
 
 
 def create_app(settings: Settings, addresses: Addresses, *, found: Iterable[Found] | None = None) -> Starlette:
     """Return the application. Its parts are opened by its lifespan, so that creating it has no effect.
 
-    `found` replaces the discovered plugins, for tests.
+    `settings.port` is the port that it is reached at: its own addresses are made of it. `found` replaces the
+    discovered plugins, for tests.
     """
+
+    site = Site(settings.public_url, settings.host, settings.port)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with open_runtime(settings, addresses, found=found) as runtime:
             handlers = runtime.handlers(HttpCallers())
-            async with serving(runtime, handlers) as endpoint:
-                app.state.runtime, app.state.endpoint = runtime, endpoint
+            web = Web(runtime, Templates(), Cookies(runtime.site, runtime.ring, settings.port))
+            async with serving(runtime, handlers, web.cookies) as endpoint:
+                app.state.runtime, app.state.endpoint, app.state.web = runtime, endpoint, web
                 app.state.close_streams = handlers.close_streams
                 yield
 
     return Starlette(
         routes=[
-            Route("/mcp", _FromState()),
+            *oauth_routes(),
+            *web_routes(),
             Route("/healthz", _healthz),
             Route("/readyz", _readyz),
+            Route(MCP_PATH, _FromState()),
+            Route(MCP_PATH + "/{narrowed:path}", _FromState()),
         ],
+        exception_handlers={404: not_found},
         middleware=[
             Middleware(RequestLog),
             Middleware(
                 HostCheck,
-                public_url=settings.public_url,
+                public_url=site.issuer,
                 hosts=settings.allowed_hosts,
                 origins=settings.allowed_origins,
+                open_to_all=is_open_to_all,
             ),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
         ],
@@ -59,11 +76,12 @@ def create_app(settings: Settings, addresses: Addresses, *, found: Iterable[Foun
 
 
 @asynccontextmanager
-async def serving(runtime: Runtime, handlers: Handlers) -> AsyncIterator[Authentication]:
+async def serving(runtime: Runtime, handlers: Handlers, cookies: Cookies) -> AsyncIterator[Authentication]:
     """Run the MCP endpoint of a runtime, behind authentication."""
     endpoint = Endpoint(runtime.server(handlers), runtime.catalog, max_body_bytes=runtime.settings.max_body_bytes)
     async with endpoint.run():
-        yield Authentication(endpoint, runtime.directory)
+        challenges = Challenges(runtime.site, runtime.catalog.categories)
+        yield Authentication(endpoint, runtime.directory, challenges, cookies, runtime.site)
 
 
 class _FromState:

@@ -21,7 +21,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 _PROBES = frozenset({"/healthz", "/readyz"})
 _PARAMETER_HEADER = re.compile(r"mcp-param-[\w-]{1,64}", re.IGNORECASE)
-_CORS_METHODS = "POST, OPTIONS"
+_CORS_METHODS = "GET, POST, OPTIONS"
 _CORS_REQUEST_HEADERS = (
     "authorization, content-type, accept, x-api-key, x-request-id, last-event-id, mcp-session-id, "
     "mcp-protocol-version, mcp-method, mcp-name"
@@ -117,11 +117,20 @@ class HostCheck:
     """Refuses a foreign Host with 421 and a foreign Origin with 403, and answers CORS for the origins allowed.
 
     Against DNS rebinding: a page that a browser was tricked into loading from our address has another Host. Health
-    probes are let through: they name whatever address they reached.
+    probes are let through: they name whatever address they reached. What is `open_to_all` any origin may call.
     """
 
-    def __init__(self, app: ASGIApp, *, public_url: str | None, hosts: Iterable[str], origins: Iterable[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        public_url: str | None,
+        hosts: Iterable[str],
+        origins: Iterable[str],
+        open_to_all: Callable[[str], bool] = lambda path: False,
+    ) -> None:
         self._app = app
+        self._open_to_all = open_to_all
         self._hosts = {*LOOPBACK, *(host.lower() for host in hosts)}
         self._origins = {origin.lower().rstrip("/") for origin in origins}
         if public_url:
@@ -139,13 +148,23 @@ class HostCheck:
         if not self._known_host(host):
             text = "This server is not known under that Host: set MERCATO_PUBLIC_URL or MERCATO_ALLOWED_HOSTS."
             await error_response(421, -32600, text)(scope, receive, send)
+        elif origin is not None and self._open_to_all(scope["path"]):
+            await self._answer(scope, receive, send, "*")
         elif origin is not None and not self._known_origin(origin.lower()):
             text = "This Origin may not call: set MERCATO_ALLOWED_ORIGINS."
             await error_response(403, -32600, text)(scope, receive, send)
-        elif origin is not None and scope["method"] == "OPTIONS":
-            await _preflight(origin, headers.get("access-control-request-headers", ""), send)
+        elif origin is not None:
+            await self._answer(scope, receive, send, origin)
         else:
-            await self._app(scope, receive, _with_cors(send, origin) if origin is not None else send)
+            await self._app(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, origin: str) -> None:
+        """Answer a browser's page, of one origin or (`*`, without its cookies) of any."""
+        if scope["method"] == "OPTIONS":
+            wanted = Headers(scope=scope).get("access-control-request-headers", "")
+            await _preflight(origin, wanted, send)
+        else:
+            await self._app(scope, receive, _with_cors(send, origin))
 
     def _known_host(self, host: str) -> bool:
         return host in self._hosts or _without_port(host) in self._hosts

@@ -26,9 +26,16 @@ from mercato.server.engines import EngineError
 from mercato.server.mcp.callers import Callers
 from mercato.server.mcp.handlers import Handlers
 from mercato.server.mcp.server import build_server
+from mercato.server.oauth.outside import Outside
+from mercato.server.oauth.server import AuthorizationServer, authorization_server
+from mercato.server.oidc import CALLBACK as OIDC_CALLBACK
+from mercato.server.oidc import OidcProvider
 from mercato.server.reachable import check_database, check_redis
 from mercato.server.settings import Settings
+from mercato.server.site import Site
+from mercato.server.throttle import Throttle
 from mercato.tenancy.database import Database
+from mercato.tenancy.passwords import Passwords
 from mercato.tenancy.secrets import KeyRing
 
 VERSION = importlib.metadata.version("mercato")
@@ -56,6 +63,11 @@ class Runtime:
     plugins: Plugins
     catalog: Catalog
     contexts: ContextFactory
+    site: Site
+    oauth: AuthorizationServer
+    passwords: Passwords
+    throttle: Throttle
+    oidc: OidcProvider | None
 
     def handlers(self, callers: Callers) -> Handlers:
         """Return handlers for one way of knowing the caller."""
@@ -106,11 +118,16 @@ async def open_runtime(
         stack.push_async_callback(redis.aclose)
         http = await stack.enter_async_context(_SharedHttp(transport))
         changes = ChangeBus(redis)
-        directory = Directory(database, changes)
         ring = settings.key_ring()
+        site = Site(settings.public_url, settings.host, settings.port)
         contexts = ContextFactory(
             database, ring, http, plugins, ServerAdministration(database, redis, changes, plugins)
         )
+        catalog = Catalog(plugins.loaded.values())
+        outside = Outside(transport)
+        stack.push_async_callback(outside.aclose)
+        oauth = authorization_server(database, ring, site, outside, catalog.categories, settings.oauth_schemes)
+        oidc = OidcProvider(settings.oidc, site.url(OIDC_CALLBACK), transport) if settings.oidc else None
         changes.start()
         stack.push_async_callback(changes.stop)
         yield Runtime(
@@ -119,10 +136,15 @@ async def open_runtime(
             database=database,
             redis=redis,
             changes=changes,
-            directory=directory,
+            directory=Directory(database, changes, oauth.access_tokens, site),
             plugins=plugins,
-            catalog=Catalog(plugins.loaded.values()),
+            catalog=catalog,
             contexts=contexts,
+            site=site,
+            oauth=oauth,
+            passwords=Passwords(),
+            throttle=Throttle(redis),
+            oidc=oidc,
         )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mercato.server.engines import default_data_dir
@@ -16,8 +19,19 @@ from mercato.tenancy.secrets import KeyRing, new_key
 from mercato.tools.arguments import reason_of
 
 _ORIGIN = re.compile(r"https?://[^/\s,]+/?")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d+)?")
 Names = Annotated[tuple[str, ...], NoDecode]
+
+
+@dataclass(frozen=True, slots=True)
+class OidcSettings:
+    """An OpenID provider that people may sign in with, and who we are there."""
+
+    discovery_url: str
+    client_id: str
+    client_secret: str = dataclass_field(repr=False)
+    name: str = "single sign-on"
 
 
 class SettingsError(Exception):
@@ -46,6 +60,19 @@ class Settings(BaseSettings):
     public_url: str | None = Field(default=None, description="What people type, such as https://mcp.example.com.")
     allowed_hosts: Names = Field(default=(), description="Further Host headers to accept, separated by commas.")
     allowed_origins: Names = Field(default=(), description="Browser origins that may call, separated by commas.")
+    trusted_proxies: Names = Field(
+        default=(), description="Addresses or networks of our own proxies, whose X-Forwarded-For is believed."
+    )
+    oauth_schemes: Names = Field(
+        default=("cursor", "vscode", "vscode-insiders", "windsurf", "zed"),
+        description="Private URL schemes that OAuth clients on a person's computer may be redirected to.",
+    )
+    oidc_discovery_url: str | None = Field(
+        default=None, description="An OpenID provider to sign in with: its `/.well-known/openid-configuration`."
+    )
+    oidc_client_id: str | None = Field(default=None, description="Our client id there.")
+    oidc_client_secret: SecretStr | None = Field(default=None, description="Our client secret there.")
+    oidc_name: str = Field(default="single sign-on", description="What the button says after `Continue with`.")
     max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024, description="The longest request body.")
     secret_keys: SecretStr | None = Field(
         default=None, description="Keys in base64, separated by commas; the first seals. Needed by several replicas."
@@ -57,13 +84,15 @@ class Settings(BaseSettings):
     )
 
     def __init__(self, **values: object) -> None:
-        for name in ("allowed_hosts", "allowed_origins", "plugins_blocked"):
+        for name in ("allowed_hosts", "allowed_origins", "trusted_proxies", "oauth_schemes", "plugins_blocked"):
             if name not in values and (text := os.environ.get(f"MERCATO_{name.upper()}")) is not None:
                 values[name] = tuple(part.strip() for part in text.split(",") if part.strip())
         try:
             super().__init__(**values)  # type: ignore[arg-type]  # values come from tests and the command line
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
+            if not first["loc"]:  # settings that do not go together
+                raise SettingsError(f"{first['ctx']['error']}.") from None
             name = str(first["loc"][0])
             variable = name if name.isupper() else f"MERCATO_{name.upper()}"
             allowed = f" (it must be {first['ctx']['expected']})" if first["type"] == "literal_error" else ""
@@ -94,6 +123,44 @@ class Settings(BaseSettings):
             if not _HOST.fullmatch(host):
                 raise ValueError(f"{host!r} is no host such as mcp.example.com or mcp.example.com:8443")
         return hosts
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError:
+                raise ValueError(f"{proxy!r} is no address or network such as 10.0.0.0/8") from None
+        return proxies
+
+    @field_validator("oauth_schemes")
+    @classmethod
+    def _check_schemes(cls, schemes: tuple[str, ...]) -> tuple[str, ...]:
+        for scheme in schemes:
+            if not _SCHEME.fullmatch(scheme) or scheme in {"javascript", "data", "vbscript", "file", "http", "https"}:
+                raise ValueError(f"{scheme!r} is no private scheme such as cursor")
+        return schemes
+
+    @model_validator(mode="after")
+    def _check_oidc(self) -> Self:
+        given = (self.oidc_discovery_url, self.oidc_client_id, self.oidc_client_secret)
+        if any(given) and not all(given):
+            raise ValueError("MERCATO_OIDC_DISCOVERY_URL, _CLIENT_ID and _CLIENT_SECRET belong together")
+        return self
+
+    @property
+    def proxies(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """The networks of our own proxies."""
+        return tuple(ipaddress.ip_network(proxy) for proxy in self.trusted_proxies)
+
+    @property
+    def oidc(self) -> OidcSettings | None:
+        """The OpenID provider to sign in with, where there is one."""
+        if self.oidc_discovery_url is None or self.oidc_client_id is None or self.oidc_client_secret is None:
+            return None
+        secret = self.oidc_client_secret.get_secret_value()
+        return OidcSettings(self.oidc_discovery_url, self.oidc_client_id, secret, self.oidc_name)
 
     def key_ring(self) -> KeyRing:
         """Return the keys: those of the environment, or the one kept in the data directory, made at first use."""

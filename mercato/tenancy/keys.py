@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, col, select
 
+from mercato.tenancy.accounts import User
 from mercato.tenancy.database import Database, TenantDatabase
 from mercato.tenancy.errors import InvalidValue, NotFound
 from mercato.tenancy.memberships import Membership, Role
@@ -86,9 +88,47 @@ async def list_keys(db: TenantDatabase) -> Sequence[ApiKey]:
     return (await db.session.exec(select(ApiKey).order_by(col(ApiKey.id).desc()))).all()
 
 
-async def revoke_key(db: TenantDatabase, key_id: int) -> ApiKey:
-    """Revoke a key; a second time does nothing. Raises `NotFound`."""
-    row = (await db.session.exec(select(ApiKey).where(ApiKey.id == key_id))).first()
+@dataclass(frozen=True, slots=True)
+class KeyOfMember:
+    """A key as a list shows it, with the member it belongs to."""
+
+    id: int
+    membership_id: int
+    user_id: int
+    who: str
+    name: str
+    shown: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+async def list_keys_of(db: TenantDatabase, *, membership_id: int | None = None) -> Sequence[KeyOfMember]:
+    """Return keys with their members, the newest first, revoked ones included; of one member, or of all."""
+    key = (getattr(ApiKey, name) for name in _SHOWN)
+    statement = (
+        sa.select(col(ApiKey.id), col(ApiKey.membership_id), col(User.id), col(User.name), *key)
+        .select_from(ApiKey)
+        .join(Membership, col(Membership.id) == ApiKey.membership_id)
+        .join(User, col(User.id) == Membership.user_id)
+        .order_by(col(ApiKey.id).desc())
+    )
+    if membership_id is not None:
+        statement = statement.where(col(ApiKey.membership_id) == membership_id)
+    return [KeyOfMember(*row) for row in await db.rows(statement)]
+
+
+_SHOWN = ("name", "shown", "scopes", "created_at", "expires_at", "last_used_at", "revoked_at")
+
+
+async def revoke_key(db: TenantDatabase, key_id: int, *, membership_id: int | None = None) -> ApiKey:
+    """Revoke a key; a second time does nothing. With `membership_id`, only that member's. Raises `NotFound`."""
+    statement = select(ApiKey).where(ApiKey.id == key_id)
+    if membership_id is not None:
+        statement = statement.where(ApiKey.membership_id == membership_id)
+    row = (await db.session.exec(statement)).first()
     if row is None:
         raise NotFound(f"There is no key {key_id}. `mercato key list` shows those there are.")
     row.revoked_at = row.revoked_at or utc_now()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 import sqlalchemy as sa
 from sqlmodel import col, select
 
-from mercato.tenancy.accounts import User, clean_email
+from mercato.tenancy.accounts import User, clean_email, clean_name, ensure_account
 from mercato.tenancy.database import Database, TenantDatabase
 from mercato.tenancy.errors import InvalidValue, NotFound
 from mercato.tenancy.rows import CORE_SCHEMA, TenantOwned, identity, reference, timestamp, utc_now
-from mercato.tenancy.tenants import Tenant
+from mercato.tenancy.tenants import Tenant, TenantRecord
 
 
 class Role(StrEnum):
@@ -55,6 +56,15 @@ class Membership(TenantOwned, table=True):
     removed_at: datetime | None = timestamp(nullable=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Belonging:
+    """One tenant that a person belongs to, and as what."""
+
+    membership_id: int
+    role: Role
+    tenant: Tenant
+
+
 def check_role(role: str) -> Role:
     """Return the role of this name. Raises `InvalidValue`, which names them all."""
     try:
@@ -70,21 +80,22 @@ async def add_member(database: Database, tenant_id: int, email: str, name: str, 
     """
     address = clean_email(email)
     async with database.system() as session:
-        user = (await session.exec(select(User).where(User.email == address))).first()
-        if user is None:
-            user = User(email=address, name=name)
-            session.add(user)
-            await session.flush()
+        user = await ensure_account(session, address, clean_name(name))
     async with database.tenant(tenant_id) as db:
-        membership = (await db.session.exec(select(Membership).where(Membership.user_id == user.id))).first()
-        if membership is None:
-            membership = Membership(user_id=user.id, role=role)
-            db.session.add(membership)
-        elif role is not Role.OWNER:
-            await _keep_an_owner(db, membership)
-        membership.role, membership.removed_at = role, None
-        await db.session.flush()
-        return membership
+        return await admit(db, user.id, role)
+
+
+async def admit(db: TenantDatabase, user_id: int, role: Role) -> Membership:
+    """Make an account a member in the transaction at hand, or change its role. Raises as `add_member`."""
+    membership = (await db.session.exec(select(Membership).where(Membership.user_id == user_id))).first()
+    if membership is None:
+        membership = Membership(user_id=user_id, role=role)
+        db.session.add(membership)
+    elif role is not Role.OWNER:
+        await _keep_an_owner(db, membership)
+    membership.role, membership.removed_at = role, None
+    await db.session.flush()
+    return membership
 
 
 async def remove_member(db: TenantDatabase, membership_id: int) -> None:
@@ -116,6 +127,28 @@ async def find_member(database: Database, tenant: Tenant, email: str) -> Members
     if member is None:
         raise NotFound(f"{email} is no member of {tenant.slug}.")
     return member
+
+
+async def read_membership(db: TenantDatabase, membership_id: int) -> Membership:
+    """Return a present membership. Raises `NotFound`."""
+    present = select(Membership).where(Membership.id == membership_id, col(Membership.removed_at).is_(None))
+    membership = (await db.session.exec(present)).first()
+    if membership is None:
+        raise NotFound("This membership has ended.")
+    return membership
+
+
+async def memberships_of(database: Database, user_id: int) -> list[Belonging]:
+    """Return the tenants that a person belongs to, by name."""
+    async with database.system() as session:
+        rows = await session.exec(
+            select(Membership, TenantRecord)
+            .join(TenantRecord, col(TenantRecord.id) == Membership.tenant_id)
+            .where(Membership.user_id == user_id, col(Membership.removed_at).is_(None))
+            .where(col(TenantRecord.removed_at).is_(None))
+            .order_by(TenantRecord.name, TenantRecord.slug)
+        )
+        return [Belonging(member.id, Role(member.role), tenant.plain()) for member, tenant in rows]
 
 
 async def list_members(database: Database, tenant_id: int) -> list[dict[str, object]]:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -55,13 +55,14 @@ class Site:
 
 
 @asynccontextmanager
-async def listening(app: Starlette) -> AsyncIterator[Site]:
-    """Serve an application on a free port, inside this event loop."""
+async def listening(make: Callable[[int], Starlette]) -> AsyncIterator[Site]:
+    """Serve the application that `make` makes for a free port, inside this event loop."""
     import asyncio
     import socket
 
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
+    app = make(bound.getsockname()[1])
     server = HttpServer(app, max_wait_s=2)
     async with app.router.lifespan_context(app):
         serving = asyncio.create_task(server.serve(sockets=[bound]))
@@ -86,7 +87,11 @@ async def site(
         max_body_bytes=100_000,
     )
     found = [*(one for one in discover() if one.built_in), probe.FOUND]
-    async with listening(create_app(settings, mercato_addresses, found=found)) as opened:
+
+    def make(port: int) -> Starlette:
+        return create_app(settings.model_copy(update={"port": port}), mercato_addresses, found=found)
+
+    async with listening(make) as opened:
         yield opened
 
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from mercato.plugins.catalog import Catalog, Visible
+from mercato.server.auth.credentials import Credential
 from mercato.server.changes import Change, ChangeBus
+from mercato.server.oauth.tokens import AccessTokens
+from mercato.server.site import MCP_PATH, Site
 from mercato.tenancy.access import Access, load_access
+from mercato.tenancy.client_grants import authenticate_grant
 from mercato.tenancy.database import Database
-from mercato.tenancy.keys import authenticate_key
+from mercato.tenancy.keys import PREFIX, authenticate_key
+from mercato.tenancy.memberships import memberships_of
 from mercato.tenancy.principal import Principal
+from mercato.tenancy.reach import EVERYTHING, Reach
 from mercato.tenancy.rows import utc_now
+from mercato.tenancy.sessions import SignedIn, find_session, session_principal
+from mercato.tenancy.signing import digest
 
 LONGEST_AGE_S = 30
 """How old an answer may be where the change bus is down; a change that arrives drops it at once."""
@@ -26,35 +34,46 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is calling, and what their tenant has on."""
+    """Who is calling, what their tenant has on, and what the address that they call is for."""
 
     principal: Principal
     access: Access
+    reach: Reach = EVERYTHING
+
+    def sees(self, catalog: Catalog) -> Visible:
+        """Return the catalogue as they see it."""
+        return catalog.visible_to(self.principal, self.access, self.reach)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Who a credential speaks for, and the resource that it is bound to, if it is bound to one."""
+
+    principal: Principal
+    audience: str | None = None
 
 
 class Directory:
     """Looks up callers. Both caches are bounded, and forget a tenant as a whole when anything of it changes."""
 
-    def __init__(self, database: Database, changes: ChangeBus) -> None:
+    def __init__(self, database: Database, changes: ChangeBus, tokens: AccessTokens, site: Site) -> None:
         self._database = database
-        self._principals: _Kept[bytes, Principal] = _Kept()
+        self._tokens = tokens
+        self._site = site
+        self._principals: _Kept[bytes, _Known] = _Kept()
         self._access: _Kept[int, Access] = _Kept()
         changes.subscribe(self._forget)
 
-    async def caller(self, credential: str) -> Caller | None:
-        """Return who an API key speaks for; None where it is not good (any more)."""
-        digest = hashlib.sha256(credential.encode()).digest()
-        principal = self._principals.get(digest)
-        if principal is None:
-            generation = self._principals.generation
-            principal = await authenticate_key(self._database, credential)
-            if principal is None:
-                return None
-            self._principals.put(digest, principal, generation)
+    async def caller(self, credential: Credential, path: str = MCP_PATH, reach: Reach = EVERYTHING) -> Caller | None:
+        """Return who a credential speaks for at an address; None where it is not good there (any more)."""
+        known = await self._known(credential)
+        if known is None or (known.audience is not None and not self._site.covers(known.audience, path)):
+            return None
+        principal = known.principal
         if principal.expires_at is not None and principal.expires_at <= utc_now():
             return None
         access = await self.access(principal.tenant_id)
-        return None if access is None else Caller(principal, access)
+        return None if access is None else Caller(principal, access, reach)
 
     async def access(self, tenant_id: int) -> Access | None:
         """Return what a tenant has on; None where it was removed."""
@@ -66,10 +85,44 @@ class Directory:
                 self._access.put(tenant_id, access, generation)
         return access
 
+    async def _known(self, credential: Credential) -> _Known | None:
+        if credential.kind == "session":  # people change tenants and sign out; what pages ask is not worth keeping
+            return await self._by_session(credential.text)
+        key = digest(credential.text)
+        known = self._principals.get(key)
+        if known is None:
+            generation = self._principals.generation
+            known = await self._by_key_or_token(credential.text)
+            if known is not None:
+                self._principals.put(key, known, generation)
+        return known
+
+    async def _by_key_or_token(self, text: str) -> _Known | None:
+        if text.startswith(PREFIX):
+            principal = await authenticate_key(self._database, text)
+            return None if principal is None else _Known(principal)
+        claims = await self._tokens.read(text)
+        if claims is None:
+            return None
+        principal = await authenticate_grant(self._database, claims.grant_id, claims.scopes, claims.expires_at)
+        return None if principal is None else _Known(principal, claims.audience)
+
+    async def _by_session(self, token: str) -> _Known | None:
+        person = await find_session(self._database, token)
+        if person is None:
+            return None
+        principal = await self._session_principal(person)
+        return None if principal is None else _Known(principal)
+
+    async def _session_principal(self, person: SignedIn) -> Principal | None:
+        belongings = await memberships_of(self._database, person.user_id)
+        chosen = [one for one in belongings if one.tenant.id == person.chosen_tenant_id] or belongings
+        return session_principal(person, chosen[0]) if chosen else None
+
     def _forget(self, change: Change) -> None:
         if change.kind != "resource":
             self._access.forget(lambda access: change.tenant_id in {0, access.tenant.id})
-            self._principals.forget(lambda principal: change.tenant_id in {0, principal.tenant_id})
+            self._principals.forget(lambda known: change.tenant_id in {0, known.principal.tenant_id})
 
 
 class _Kept(Generic[Key, Value]):

@@ -6,68 +6,86 @@ from functools import partial
 
 import orjson
 import structlog
-from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mercato.server.auth.challenge import Challenges
+from mercato.server.auth.credentials import ForeignKey, credential_of
 from mercato.server.auth.directory import Directory
+from mercato.server.site import MCP_PATH, Site, reach_of
+from mercato.server.web.cookies import Cookies
 from mercato.tenancy.database import is_outage
 
 log = structlog.stdlib.get_logger(__name__)
 
-REALM = 'Bearer realm="mercato"'
-
 
 class Authentication:
-    """Puts the Caller into `scope["state"]["caller"]`, from `Authorization: Bearer` or `X-API-Key`."""
+    """Puts the Caller into `scope["state"]`, from a bearer token, an API key, or the session of our own pages."""
 
-    def __init__(self, app: ASGIApp, directory: Directory) -> None:
+    def __init__(
+        self, app: ASGIApp, directory: Directory, challenges: Challenges, cookies: Cookies, site: Site
+    ) -> None:
         self._app = app
         self._directory = directory
+        self._challenges = challenges
+        self._cookies = cookies
+        self._site = site
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a known caller through."""
         if scope["type"] != "http" or scope["method"] == "OPTIONS":
             await self._app(scope, receive, send)
             return
-        credential = credential_of(Headers(scope=scope))
+        request = Request(scope)
+        path = scope["path"].rstrip("/") or MCP_PATH
+        reach = reach_of(path, self._challenges.categories)
+        if reach is None:
+            await _json(404, "not_found", "There is no such address: see /manifest.json.")(scope, receive, send)
+            return
         try:
-            caller = await self._directory.caller(credential) if credential else None
+            credential = credential_of(request, self._cookies, self._site)
+            caller = await self._directory.caller(credential, path, reach) if credential else None
+        except ForeignKey:
+            text = "A browser's page may not send an API key: sign in with OAuth instead."
+            await _json(403, "invalid_request", text)(scope, receive, send)
+            return
         except Exception as error:  # an outage has many types, of the driver, the pool and the socket
             if not is_outage(error):
                 raise
             log.warning("the database does not answer", error=type(error).__name__)
             await _unavailable()(scope, receive, send)
             return
-        if caller is None:
-            await _refusal(given=credential is not None)(scope, receive, send)
+        challenge = self._challenges.at(request, path, reach)
+        if caller is None or credential is None:
+            await _refusal(challenge.unauthorized(given=credential is not None), given=credential is not None)(
+                scope, receive, send
+            )
             return
         state = scope.setdefault("state", {})
-        state["caller"] = caller
-        state["look_again"] = partial(self._directory.caller, credential or "")
+        state["caller"], state["challenge"] = caller, challenge
+        state["look_again"] = partial(self._directory.caller, credential, path, reach)
         await self._app(scope, receive, send)
 
 
-def credential_of(headers: Headers) -> str | None:
-    """Return the credential that a request carries, from the one place that this may be."""
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return token.strip()
-    return headers.get("x-api-key") or None
-
-
 def _unavailable() -> Response:
-    body = {"error": "temporarily_unavailable", "error_description": "The database does not answer at the moment."}
-    headers = {"Retry-After": "2"}
-    return Response(orjson.dumps(body), status_code=503, media_type="application/json", headers=headers)
+    response = _json(503, "temporarily_unavailable", "The database does not answer at the moment.")
+    response.headers["Retry-After"] = "2"
+    return response
 
 
-def _refusal(*, given: bool) -> Response:
+def _refusal(challenge: str, *, given: bool) -> Response:
     if given:
-        challenge, text = f'{REALM}, error="invalid_token"', "This key is unknown, revoked or expired."
+        response = _json(
+            401, "invalid_token", "This key or token is unknown, revoked, expired, or for another address."
+        )
     else:
-        challenge, text = REALM, "A key is needed: send `Authorization: Bearer mck_…` or `X-API-Key: mck_…`."
-    body = {"error": "invalid_token" if given else "unauthorized", "error_description": text}
-    return Response(
-        orjson.dumps(body), status_code=401, media_type="application/json", headers={"WWW-Authenticate": challenge}
-    )
+        text = "Sign in is needed: connect with OAuth, or send `Authorization: Bearer mck_…`."
+        response = _json(401, "unauthorized", text)
+    response.headers["WWW-Authenticate"] = challenge
+    return response
+
+
+def _json(status: int, code: str, text: str) -> Response:
+    body = orjson.dumps({"error": code, "error_description": text})
+    return Response(body, status_code=status, media_type="application/json", headers={"Cache-Control": "no-store"})

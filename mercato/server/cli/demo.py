@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mercato.plugins.importers import ImportRefused
+from mercato.server.auth.credentials import Credential
 from mercato.server.importing import run_importer
 from mercato.server.runtime import Runtime
 from mercato.tenancy.errors import NotFound
@@ -61,7 +62,7 @@ async def _key(runtime: Runtime, tenant: Tenant, data_dir: Path) -> str:
         kept = path.read_text().strip()
     except OSError:
         kept = ""
-    caller = await runtime.directory.caller(kept) if kept else None
+    caller = await runtime.directory.caller(Credential("header", kept)) if kept else None
     if caller is not None and caller.principal.tenant_id == tenant.id:
         return kept
     owner = await find_owner(runtime.database, tenant)

@@ -67,7 +67,9 @@ async def _serve(settings: Settings, engines: Engines, listening: socket.socket,
     from mercato.server.app import create_app
     from mercato.server.cli.demo import ensure_demo
     from mercato.server.http import HttpServer
+    from mercato.server.web.setup import setup_address
 
+    settings = settings.model_copy(update={"port": listening.getsockname()[1]})
     app = create_app(settings, addresses_of(engines))
     async with app.router.lifespan_context(app):
         shown = await ensure_demo(app.state.runtime, settings.data_dir, tell) if demo else None
@@ -78,9 +80,7 @@ async def _serve(settings: Settings, engines: Engines, listening: socket.socket,
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         watching = asyncio.create_task(_watch(engines))
         await server.until_started(serving)
-        port = listening.getsockname()[1]
-        url = f"{settings.public_url or f'http://{_shown_host(settings.host)}:{port}'}/mcp"
-        _announce(url, shown, as_json)
+        _announce(app.state.runtime.site.url("/mcp"), await setup_address(app.state.runtime), shown, as_json)
         await serving
         watching.cancel()
 
@@ -95,31 +95,27 @@ async def _watch(engines: Engines) -> None:
             tell(f"mercato: {error}")
 
 
-def _shown_host(host: str) -> str:
-    if host in {"0.0.0.0", "::"}:  # noqa: S104  # compared with, not listened on
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host
-
-
-def _announce(url: str, demo: Demo | None, as_json: bool) -> None:
+def _announce(url: str, setup: str | None, demo: Demo | None, as_json: bool) -> None:
     if as_json:
         known = {"api_key": demo.api_key, "tenant": demo.tenant} if demo else {}
-        say_json({"url": url, **known, "pid": os.getpid()})
+        say_json({"url": url, **known, **({"setup_url": setup} if setup else {}), "pid": os.getpid()})
         return
     say(f"mercato serves MCP on {url}   (Ctrl-C ends it)")
+    if setup:
+        say(f"First set-up, once: {setup}")
     key = demo.api_key if demo else "mck_…"
     if demo:
         say(f"Tenant {demo.tenant}, API key {key}")
-    else:
-        say("Make a tenant:  mercato tenant create acme --name Acme --owner you@example.com")
-        say("and a key:      mercato key create --tenant acme --name laptop")
     say()
-    say("Claude Code:    claude mcp add --transport http mercato " + f'{url} --header "Authorization: Bearer {key}"')
+    say("Connect by signing in: paste the address into Claude, ChatGPT, Cursor, VS Code or another client, or")
+    say(f"  claude mcp add --transport http mercato {url}")
+    say("With an API key (`mercato key create --tenant T`), for what cannot sign in:")
+    say(f'  claude mcp add --transport http mercato {url} --header "Authorization: Bearer {key}"')
     say(
-        "MCP Inspector:  npx @modelcontextprotocol/inspector --cli "
+        "  "
+        "npx @modelcontextprotocol/inspector --cli "
         f'{url} --transport http --method tools/list --header "Authorization: Bearer {key}"'
     )
-    say("Other clients:")
     say(
         f'  {{"mcpServers": {{"mercato": {{"type": "http", "url": "{url}", '
         f'"headers": {{"Authorization": "Bearer {key}"}}}}}}}}'

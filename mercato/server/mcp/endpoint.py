@@ -16,8 +16,8 @@ from starlette.types import Message as AsgiMessage
 from starlette.types import Receive, Scope, Send
 
 from mercato.plugins.catalog import Catalog, ScopeMissing
+from mercato.server.auth.challenge import Challenge, needed_scope
 from mercato.server.auth.directory import Caller
-from mercato.server.auth.middleware import REALM
 from mercato.server.mcp.legacy import Legacy
 from mercato.server.mcp.messages import Malformed, Message, read_message
 from mercato.server.mcp.modern import Modern, is_modern
@@ -54,15 +54,16 @@ class Endpoint:
         request.state.said = _said(message, request.state.caller)
         if message.method is None:  # an answer, though nothing was asked: taken in, as the protocol has it
             await Response(status_code=202)(scope, receive, send)
-        elif (refusal := self._scope_refusal(message, request.state.caller)) is not None:
+        elif (refusal := self._scope_refusal(message, request)) is not None:
             await refusal(scope, receive, send)
         else:
             form = self._modern if is_modern(scope) else self._legacy
             await form.handle(scope, _replayed(body, receive), send)
 
-    def _scope_refusal(self, message: Message, caller: Caller) -> Response | None:
+    def _scope_refusal(self, message: Message, request: Request) -> Response | None:
         """Return the step-up challenge where the credential lacks a scope: an HTTP 403, not an error inside."""
-        visible = self._catalog.visible_to(caller.principal, caller.access)
+        caller: Caller = request.state.caller
+        visible = caller.sees(self._catalog)
         lookups = {"tools/call": ("name", visible.tool), "prompts/get": ("name", visible.prompt)}
         lookups["resources/read"] = ("uri", visible.resource)  # type: ignore[assignment]
         key, look_up = lookups.get(message.method or "", ("", None))
@@ -71,7 +72,7 @@ class Endpoint:
         try:
             look_up(message.params[key])
         except ScopeMissing as missing:
-            return _step_up(missing, message)
+            return _step_up(missing, message, caller, request.state.challenge)
         except (LookupError, ToolError):
             return None
         return None
@@ -96,20 +97,19 @@ def _said(message: Message, caller: Caller) -> dict[str, Any]:
     return said
 
 
-def _step_up(missing: ScopeMissing, message: Message) -> Response:
+def _step_up(missing: ScopeMissing, message: Message, caller: Caller, challenge: Challenge) -> Response:
+    scope = needed_scope(caller.principal, missing.scope)
     body = {
         "jsonrpc": "2.0",
         "id": message.id,
         "error": {
             "code": INVALID_REQUEST,
-            "message": f"{missing} Its owner can make a key that has it.",
+            "message": f"{missing} Whoever connected this client can allow it, or make a key that has it.",
             "data": {"code": "insufficient_scope", "scope": missing.scope},
         },
     }
-    challenge = f'{REALM}, error="insufficient_scope", scope="{missing.scope}"'
-    return Response(
-        orjson.dumps(body), status_code=403, media_type="application/json", headers={"WWW-Authenticate": challenge}
-    )
+    headers = {"WWW-Authenticate": challenge.insufficient(scope)}
+    return Response(orjson.dumps(body), status_code=403, media_type="application/json", headers=headers)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

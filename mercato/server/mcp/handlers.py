@@ -62,7 +62,7 @@ class Handlers:
         """Call a tool, through the gate."""
         caller = await self.callers.caller(ctx)
         try:
-            tool = self._catalog.visible_to(caller.principal, caller.access).tool(params.name)
+            tool = caller.sees(self._catalog).tool(params.name)
         except ToolError as refusal:
             return error_result(refusal)
         except (Unknown, ScopeMissing) as refusal:
@@ -101,7 +101,7 @@ class Handlers:
         """Read one resource."""
         caller = await self.callers.caller(ctx)
         try:
-            visible = self._catalog.visible_to(caller.principal, caller.access)
+            visible = caller.sees(self._catalog)
             resource, variables = visible.resource(params.uri)
             content = await self._run(ctx, params, caller, lambda tool_ctx: resource(tool_ctx, **variables))
         except InputRequired as pause:
@@ -126,7 +126,7 @@ class Handlers:
     async def listen(self, ctx: Ctx, params: mcp.SubscriptionsListenRequestParams) -> Any:
         """Serve a stream of changes of the caller's tenant; URIs that the caller may not read are left out."""
         caller = await self.callers.caller(ctx)
-        visible = self._catalog.visible_to(caller.principal, caller.access)
+        visible = caller.sees(self._catalog)
         wanted = params.notifications.resource_subscriptions or []
         readable = [uri for uri in wanted if is_readable(visible, uri)]
         allowed = params.notifications.model_copy(update={"resource_subscriptions": readable or None})
@@ -145,7 +145,7 @@ class Handlers:
         """Return a prompt's messages."""
         caller = await self.callers.caller(ctx)
         try:
-            prompt = self._catalog.visible_to(caller.principal, caller.access).prompt(params.name)
+            prompt = caller.sees(self._catalog).prompt(params.name)
             arguments = prompt.parse(params.arguments or {})
             messages = await self._run(ctx, params, caller, lambda tool_ctx: prompt(tool_ctx, **arguments))
         except InputRequired as pause:
@@ -158,7 +158,7 @@ class Handlers:
         """Offer values for an argument of a prompt or a variable of a template."""
         caller = await self.callers.caller(ctx)
         try:
-            completer = _completer(self._catalog.visible_to(caller.principal, caller.access), params)
+            completer = _completer(caller.sees(self._catalog), params)
             typed = params.argument.value
             found = (
                 await self._run(ctx, params, caller, lambda tool_ctx: completer(tool_ctx, typed)) if completer else ()
@@ -178,17 +178,17 @@ class Handlers:
     async def instructions(self, ctx: Ctx) -> str:
         """Return the instructions for this caller."""
         caller = await self.callers.caller(ctx)
-        return self._catalog.visible_to(caller.principal, caller.access).instructions()
+        return caller.sees(self._catalog).instructions()
 
     async def _visible(self, ctx: Ctx, params: mcp.PaginatedRequestParams | None) -> Visible:
         if params is not None and params.cursor is not None:
             raise MCPError(mcp.INVALID_PARAMS, "This list has one page: ask without a cursor.")
         caller = await self.callers.caller(ctx)
-        return self._catalog.visible_to(caller.principal, caller.access)
+        return caller.sees(self._catalog)
 
     async def _readable(self, ctx: Ctx, uri: str) -> None:
         caller = await self.callers.caller(ctx)
-        if not is_readable(self._catalog.visible_to(caller.principal, caller.access), uri):
+        if not is_readable(caller.sees(self._catalog), uri):
             raise MCPError(_LEGACY_RESOURCE_NOT_FOUND, f"There is no resource {uri!r}.", {"uri": uri})
 
     async def _run(self, ctx: Ctx, params: Any, caller: Caller, function: Callable[[Any], Awaitable[Any]]) -> Any:

@@ -69,7 +69,9 @@ def _ttl_ms(method: str) -> int:
 def _security(ring: KeyRing, handlers: Handlers) -> RequestStateSecurity:
     def bound(ctx: Ctx) -> str:
         principal = handlers.callers.principal(ctx)
-        return f"{principal.tenant_id}:{principal.kind}:{principal.credential_id}:{principal.user_id}"
+        return (
+            f"{principal.tenant_id}:{principal.kind}:{principal.credential_id}:{principal.grant_id}:{principal.user_id}"
+        )
 
     return RequestStateSecurity(keys=ring.derive("mcp request state"), bind_principal=bound)
 

@@ -101,7 +101,7 @@ def is_readable(visible: Visible, uri: str) -> bool:
 
 
 def _reader(catalog: Catalog, caller: Caller) -> Any:
-    visible = catalog.visible_to(caller.principal, caller.access)
+    visible = caller.sees(catalog)
     return lambda uri: is_readable(visible, uri)
 
 
