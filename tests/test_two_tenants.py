@@ -18,7 +18,8 @@ async def look(anyio_backend, runtime, mercato_addresses):
     connection = await asyncpg.connect(mercato_addresses.database_url)
     found = await connection.fetch(
         "select format('%s.%s', table_schema, table_name) as name from information_schema.columns"
-        " where column_name = 'tenant_id' and table_schema = any($1::text[]) order by 1",
+        " where column_name = 'tenant_id' and table_schema = any($1::text[])"
+        " and has_table_privilege('mercato_app', format('%s.%s', table_schema, table_name), 'select') order by 1",
         ["mercato", *runtime.plugins.loaded],
     )
 

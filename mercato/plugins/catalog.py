@@ -152,13 +152,13 @@ class Visible:
             return Unknown(f"There is no category {category!r} at this address.")
         if READ not in self.principal.scopes and WRITE not in self.principal.scopes:
             return ScopeMissing(READ)
-        if not self.principal.covers(category):
-            return ScopeMissing(category)
         if category not in self.access.categories:
             return SwitchedOff(
                 f"{self.access.tenant.name} has switched the category `{category}` off.",
                 next_step=f"An owner or admin can switch it on: `mercato category enable {category} {self._where}`.",
             )
+        if not self.principal.covers(category):  # last: a person who is asked can only grant what is on
+            return ScopeMissing(category)
         return None
 
     def _reading_refusal(self, category: str) -> Exception | None:

@@ -17,12 +17,13 @@ class CommandFailed(Exception):
 
 @asynccontextmanager
 async def process(
-    command: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None
+    command: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None, reads: bool = False
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a command, its standard error in `log`, for as long as the block lasts."""
+    """Run a command, its standard error in `log`, for as long as the block lasts. One that `reads` has an input."""
+    stdin = subprocess.PIPE if reads else subprocess.DEVNULL
     with log.open("ab") as errors:
         running = await asyncio.create_subprocess_exec(
-            *command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=env, start_new_session=True
+            *command, stdin=stdin, stdout=subprocess.PIPE, stderr=errors, env=env, start_new_session=True
         )
     try:
         yield running
@@ -44,12 +45,13 @@ async def output_of(
     env: Mapping[str, str] | None = None,
     ends_with: Sequence[int] = (0,),
     timeout_s: float = 120,
+    given: str | None = None,
 ) -> str:
-    """Run a command to its end and return what it wrote. Raises `CommandFailed`."""
-    async with process(command, log=log, env=env) as running:
+    """Run a command to its end, with `given` to read, and return what it wrote. Raises `CommandFailed`."""
+    async with process(command, log=log, env=env, reads=given is not None) as running:
         try:
             async with asyncio.timeout(timeout_s):
-                written, _ = await running.communicate()
+                written, _ = await running.communicate(None if given is None else given.encode())
         except TimeoutError:
             raise CommandFailed(f"{_shown(command)} did not end in {timeout_s:g} s; see {log}") from None
     if running.returncode not in ends_with:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,24 +22,43 @@ _PLUGIN = Path(__file__).parent / "plugin"
 _MERCATO = Path(sys.executable).with_name("mercato")
 _LONGEST_START_S = 90
 _TENANT = "conformance"
+_OWNER = "owner@conformance.example"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The server under test. At `open_url` no key is needed: the proxy there has one. At `url` everybody needs one."""
+
+    open_url: str
+    url: str
+    owner: str
+    env: dict[str, str] = field(repr=False)
+    log: Path
+
+    @property
+    def issuer(self) -> str:
+        """Who it is as an authorization server."""
+        return self.url.removesuffix("/mcp")
+
+    async def command(self, *words: str, given: str | None = None) -> str:
+        """Run a command of mercato beside the server, with `given` to read; return what it said."""
+        return await output_of([_MERCATO, *words], log=self.log, env=self.env, given=given)
 
 
 @asynccontextmanager
-async def server_under_test(log: Path) -> AsyncIterator[str]:
-    """Serve from a directory that is removed afterwards; yield an address at which the suite needs no key.
-
-    The proxy behind that address has the key. The server itself asks everybody for one.
-    """
+async def server_under_test(log: Path) -> AsyncIterator[Subject]:
+    """Serve from a directory that is removed afterwards."""
     with _scratch() as scratch, _engines(scratch / "data"):
         site = scratch / "site"
         env = _environment(scratch / "data", site)
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
         await output_of([*pip, "--target", site, _PLUGIN], log=log)
         async with process([_MERCATO, "serve", "--port", "0", "--json"], log=log, env=env) as running:
-            address = urlsplit(await _announced(running, log))
+            url = await _announced(running, log)
+            address = urlsplit(url)
             key = await _key(env, log)
             async with credential_proxy(address.hostname or "", address.port or 0, key) as port:
-                yield f"http://localhost:{port}{address.path}"
+                yield Subject(f"http://localhost:{port}{address.path}", url, _OWNER, env, log)
 
 
 @contextmanager
@@ -83,7 +103,7 @@ async def _announced(running: asyncio.subprocess.Process, log: Path) -> str:
 
 async def _key(env: dict[str, str], log: Path) -> str:
     """Return a key that sees only the fixtures: the first tool of the list must be the one that the suite expects."""
-    owner = ["--name", "Conformance", "--owner", "owner@conformance.example"]
+    owner = ["--name", "Conformance", "--owner", _OWNER]
     scopes = ["--scope", "tools:read", "--scope", "conformance"]
     await output_of([_MERCATO, "tenant", "create", _TENANT, *owner], log=log, env=env)
     await output_of([_MERCATO, "category", "enable", "conformance", "--tenant", _TENANT], log=log, env=env)

@@ -20,6 +20,17 @@ SCHEMAS = [
     CORE,
     *sorted(path.parent.name for path in Path(mercato.plugins.__path__[0]).glob("*/migrations") if path.is_dir()),
 ]
+OF_NOBODY = {
+    "mercato.identities",
+    "mercato.oauth_clients",
+    "mercato.passwords",
+    "mercato.sessions",
+    "mercato.signing_keys",
+    "mercato.tenants",
+    "mercato.used_assertions",
+    "mercato.users",
+}
+"""The tables whose rows belong to no tenant."""
 OWN_TABLES = {"schema_version", "schema_fingerprint"}
 
 
@@ -112,7 +123,7 @@ async def test_the_tables_without_a_tenant_are_known(ask, tables_of_tenants):
         schemas=SCHEMAS,
         own=sorted(OWN_TABLES),
     )
-    assert {row[0] for row in found} - set(tables_of_tenants) == {"mercato.tenants", "mercato.users"}
+    assert {row[0] for row in found} - set(tables_of_tenants) == OF_NOBODY
 
 
 async def test_an_index_led_by_the_tenant_is_on_every_table_of_one(ask, tables_of_tenants):
@@ -142,7 +153,12 @@ async def test_unique_constraints_of_tenants_include_the_tenant(ask, tables_of_t
         "  and attname = 'tenant_id')",
         tables=tables_of_tenants,
     )
-    assert {row[0] for row in loose} == {"uq_api_keys_digest"}  # looked up before the tenant is known
+    looked_up_before_the_tenant_is_known = {
+        "uq_api_keys_digest",
+        "uq_authorization_codes_digest",
+        "uq_refresh_answers_digest",
+    }
+    assert {row[0] for row in loose} == looked_up_before_the_tenant_is_known
 
 
 async def test_no_foreign_key_crosses_from_one_plugin_to_another(ask):
@@ -168,12 +184,26 @@ async def test_the_system_role_reaches_only_what_must_be_read_before_the_tenant_
         "select distinct format('%s.%s', table_schema, table_name) from information_schema.role_table_grants"
         " where grantee = 'mercato_system'"
     )
-    assert {row[0] for row in granted} == {
-        "mercato.tenants",
-        "mercato.users",
-        "mercato.memberships",
+    assert {row[0] for row in granted} == OF_NOBODY | {
         "mercato.api_keys",
+        "mercato.authorization_codes",
+        "mercato.client_grants",
+        "mercato.invitations",
+        "mercato.memberships",
+        "mercato.refresh_answers",
     }
+
+
+async def test_tools_reach_nothing_that_could_let_anybody_in(ask):
+    granted = await ask(
+        "select distinct format('%s.%s', table_schema, table_name) from information_schema.role_table_grants"
+        " where grantee = 'mercato_app'"
+    )
+    hidden = (OF_NOBODY - {"mercato.tenants", "mercato.users"}) | {
+        "mercato.authorization_codes",
+        "mercato.refresh_answers",
+    }
+    assert {row[0] for row in granted} & hidden == set()
 
 
 async def test_the_roles_that_serve_can_neither_log_in_nor_pass_by_the_policies(ask):

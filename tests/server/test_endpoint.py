@@ -69,7 +69,10 @@ async def test_without_a_key_the_answer_is_401_with_a_challenge(site: Site):
     async with site.client(None) as client:
         response = await modern(client, "tools/list")
     assert response.status_code == 401
-    assert response.headers["www-authenticate"] == 'Bearer realm="mercato"'
+    assert response.headers["www-authenticate"] == (
+        f'Bearer realm="mercato", resource_metadata="{site.url}/.well-known/oauth-protected-resource/mcp", '
+        'scope="tools:read tools:write"'
+    )
 
 
 async def test_a_key_that_is_not_good_is_401_invalid_token(site: Site, acme: Tenant):
@@ -118,7 +121,11 @@ async def test_a_missing_scope_is_a_step_up_challenge_in_both_eras(
     assert (response.status_code, before.status_code) == (status, status)
     assert (name in listed) == (status == 200)
     if missing is not None:
-        assert f'scope="{missing}"' in response.headers["www-authenticate"]
+        needed = " ".join(sorted({*scopes, missing}))
+        assert response.headers["www-authenticate"] == (
+            f'Bearer realm="mercato", error="insufficient_scope", scope="{needed}", '
+            f'resource_metadata="{site.url}/.well-known/oauth-protected-resource/mcp"'
+        )
         assert before.json()["id"] == 7
 
 

@@ -11,6 +11,7 @@ from mcp.shared.exceptions import MCPError
 from redis.asyncio import Redis
 
 from mercato.server.auth import directory as directory_module
+from mercato.server.auth.credentials import Credential
 from mercato.server.auth.directory import LONGEST_AGE_S, Directory
 from mercato.server.changes import Change, ChangeBus
 from mercato.tenancy.access import load_access, merge_settings
@@ -102,12 +103,12 @@ async def test_a_key_that_is_revoked_elsewhere_is_refused_here(here_and_there):
     member = await add_member(here.database, tenant.id, "ada@acme.example", "Ada", Role.OWNER)
     async with here.database.tenant(tenant.id) as db:
         row, key = await create_key(db, member, "k", ["*"], None)
-    assert await here.directory.caller(key) is not None
+    assert await here.directory.caller(Credential("header", key)) is not None
     async with changed(there, tenant) as db:
         await revoke_key(db, row.id)
 
     async def refused():
-        return await here.directory.caller(key) is None
+        return await here.directory.caller(Credential("header", key)) is None
 
     await until(refused)
 
@@ -121,10 +122,10 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-async def deaf(database):
+async def deaf(database, runtime):
     """A directory whose bus reaches no Redis."""
     redis = Redis.from_url("unix:///there/is/no/redis")
-    yield Directory(database, ChangeBus(redis))
+    yield Directory(database, ChangeBus(redis), runtime.oauth.access_tokens, runtime.site)
     await redis.aclose()
 
 
@@ -138,10 +139,10 @@ async def test_without_redis_a_change_elsewhere_shows_when_the_memory_is_too_old
     assert "any_tool" in (await deaf.access(tenant.id)).disabled_tools
 
 
-async def test_without_redis_a_change_made_here_shows_at_once(database, tenant):
+async def test_without_redis_a_change_made_here_shows_at_once(database, tenant, runtime):
     redis = Redis.from_url("unix:///there/is/no/redis")
     bus = ChangeBus(redis)
-    directory = Directory(database, bus)
+    directory = Directory(database, bus, runtime.oauth.access_tokens, runtime.site)
     await directory.access(tenant.id)
     async with database.tenant(tenant.id) as db:
         await disable_tool(db, "any_tool")
@@ -152,7 +153,7 @@ async def test_without_redis_a_change_made_here_shows_at_once(database, tenant):
 
 async def test_what_was_read_before_a_change_is_not_remembered_after_it(database, tenant, runtime, monkeypatch):
     bus = ChangeBus(runtime.redis)
-    directory = Directory(database, bus)
+    directory = Directory(database, bus, runtime.oauth.access_tokens, runtime.site)
     real = directory_module.load_access
 
     async def overtaken(*arguments):
@@ -197,7 +198,7 @@ async def test_a_role_lists_what_it_may_call_and_learns_of_nothing_else(
         member = await add_member(runtime.database, tenant.id, f"{role}@acme.example", "Bob", role)
         async with runtime.database.tenant(tenant.id) as db:
             _, key = await create_key(db, member, "k", ["*"], None)
-        principal = (await runtime.directory.caller(key)).principal
+        principal = (await runtime.directory.caller(Credential("header", key))).principal
         async with client_of(runtime, tenant, principal=principal) as client:
             assert await names(client) == expected
             for name in {"write_first", "no_such_tool"} - expected:

@@ -9,6 +9,7 @@ from mcp.shared.exceptions import MCPError
 from sqlalchemy import event
 from sqlmodel import select
 
+from mercato.server.auth.credentials import Credential
 from mercato.tenancy.errors import InvalidValue, NotFound
 from mercato.tenancy.keys import ApiKey, authenticate_key, check_scopes, create_key, list_keys, revoke_key
 from mercato.tenancy.memberships import Membership, Role, add_member, check_role
@@ -77,9 +78,9 @@ async def test_a_key_expires(database, make_key):
 
 async def test_a_key_that_expires_while_it_is_remembered_is_refused_at_once(database, runtime, make_key, monkeypatch):
     _, key = await make_key(expires_at=utc_now() + timedelta(hours=1))
-    assert await runtime.directory.caller(key) is not None
+    assert await runtime.directory.caller(Credential("header", key)) is not None
     monkeypatch.setattr("mercato.server.auth.directory.utc_now", lambda: utc_now() + timedelta(hours=2))
-    assert await runtime.directory.caller(key) is None
+    assert await runtime.directory.caller(Credential("header", key)) is None
 
 
 async def test_a_revoked_key_is_refused_and_stays_so(database, tenant, make_key):
@@ -115,7 +116,7 @@ async def test_a_key_ends_with_its_tenant(database, tenant, make_key, runtime):
         record = await session.get(TenantRecord, tenant.id)
         record.removed_at = utc_now()
     assert await authenticate_key(database, key) is None
-    assert await runtime.directory.caller(key) is None
+    assert await runtime.directory.caller(Credential("header", key)) is None
 
 
 async def test_an_unknown_key_costs_what_a_known_one_costs_that_is_not_good(database, make_key, statements):

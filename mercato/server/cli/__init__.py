@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from mercato.server.cli import category, doctor, importing, key, migrate, plugin, serve, stdio, tenant, tool, user
+from mercato.server.cli import (
+    category,
+    client,
+    doctor,
+    grant,
+    importing,
+    key,
+    migrate,
+    plugin,
+    serve,
+    stdio,
+    tenant,
+    tool,
+    user,
+)
 
 app = typer.Typer(
     name="mercato",
@@ -16,14 +30,16 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("stdio")(stdio.stdio)
 app.command("migrate")(migrate.migrate)
-app.command("doctor")(doctor.doctor)
 app.command("import", context_settings=importing.CONTEXT)(importing.import_)
 app.add_typer(tenant.app, name="tenant")
 app.add_typer(user.app, name="user")
 app.add_typer(key.app, name="key")
+app.add_typer(client.app, name="client")
+app.add_typer(grant.app, name="grant")
 app.add_typer(category.app, name="category")
 app.add_typer(tool.app, name="tool")
 app.add_typer(plugin.app, name="plugin")
+app.add_typer(doctor.app, name="doctor")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`mercato doctor`: what this machine has, and what stands in the way."""
+"""`mercato doctor`: what this machine has, and what stands in the way; `doctor connector` looks from outside."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
+import typer
+
+from mercato.server.cli.connector import connector
 from mercato.server.cli.session import AsJson, DataDir, engines_of, read_settings
 from mercato.server.cli.terminal import say, say_json
 from mercato.server.engines import EngineError
@@ -18,9 +21,15 @@ if TYPE_CHECKING:
 
 Finding = tuple[str, bool, str]
 
+app = typer.Typer(invoke_without_command=True)
+app.command("connector")(connector)
 
-def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+
+@app.callback()
+def doctor(ctx: typer.Context, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Look at everything that `serve` needs, and say what is wrong and how to mend it."""
+    if ctx.invoked_subcommand is not None:
+        return
     settings = read_settings(data_dir)
     engines = engines_of(settings)
     findings = [_python(), _port(settings), _keys(settings), *engines.report(), *_started(settings, engines)]

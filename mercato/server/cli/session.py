@@ -77,6 +77,7 @@ def with_runtime(settings: Settings, work: Callable[[Runtime], Awaitable[Result]
     with started_engines(settings) as engines:
         # The engines start in a process of their own while these imports go on.
         from mercato.server.logs import configure_logs
+        from mercato.server.oauth.errors import OAuthError
         from mercato.server.runtime import open_runtime
         from mercato.server.settings import SettingsError
         from mercato.tenancy.errors import TenancyError
@@ -89,7 +90,7 @@ def with_runtime(settings: Settings, work: Callable[[Runtime], Awaitable[Result]
 
         try:
             return asyncio.run(main())
-        except TenancyError as error:
+        except (TenancyError, OAuthError) as error:
             stop(str(error))
         except SettingsError as error:
             stop(str(error), SET_UP)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mercato.server.cli.session import AsJson, DataDir, read_settings, with_runtime
-from mercato.server.cli.terminal import say_either, say_json, say_table
+from mercato.server.cli.terminal import say, say_json, say_table
 
 if TYPE_CHECKING:
     from mercato.server.runtime import Runtime
@@ -28,12 +28,14 @@ def create(
 ) -> None:
     """Create a tenant, with its owner and the built-in categories on."""
 
-    async def work(runtime: Runtime) -> Tenant:
+    async def work(runtime: Runtime) -> tuple[Tenant, str | None]:
+        from mercato.server.cli.inviting import link_for
+        from mercato.tenancy.memberships import Role
         from mercato.tenancy.onboarding import onboard_tenant
 
         built_in = [plugin for plugin in runtime.catalog.plugins if plugin.built_in]
         categories = [category.name for plugin in built_in for category in plugin.categories]
-        return await onboard_tenant(
+        made = await onboard_tenant(
             runtime.database,
             slug,
             name,
@@ -42,13 +44,17 @@ def create(
             currency=currency,
             timezone=timezone,
         )
+        return made, await link_for(runtime, made, owner, Role.OWNER)
 
-    tenant = with_runtime(read_settings(data_dir), work)
-    say_either(
-        as_json,
-        {"id": tenant.id, "slug": tenant.slug, "name": tenant.name},
-        f"Created {tenant.slug}. Make a key with `mercato key create --tenant {tenant.slug} --name laptop`.",
-    )
+    tenant, link = with_runtime(read_settings(data_dir), work)
+    if as_json:
+        invitation = {"invitation_url": link} if link else {}
+        say_json({"id": tenant.id, "slug": tenant.slug, "name": tenant.name, **invitation})
+        return
+    say(f"Created {tenant.slug}. Make a key with `mercato key create --tenant {tenant.slug} --name laptop`.")
+    if link:
+        say(f"{owner} chooses a password here, once, within seven days:")
+        say(f"  {link}")
 
 
 @app.command("list")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import orjson
@@ -22,14 +23,23 @@ _MOST_BYTES = 32 * 1024
 @oauth_endpoint
 async def register(runtime: Runtime, request: Request) -> Response:
     """Register a client. Those that nobody allows anything within a day are forgotten again."""
-    client = client_of(await _metadata(request), runtime.oauth.schemes)
-    client.client_id = f"mcc_{secrets.token_urlsafe(16)}"
-    secret = None
-    if client.auth_method in {"client_secret_basic", "client_secret_post"}:
-        secret = f"mcs_{secrets.token_urlsafe(32)}"
-        client.secret_digest = digest(secret)
+    client, secret = new_client(await _metadata(request), runtime.oauth.schemes)
     await add_client(runtime.database, client)
     return json_response(_information(client, secret), 201)
+
+
+def new_client(metadata: Mapping[str, Any], schemes: Collection[str]) -> tuple[OAuthClient, str | None]:
+    """Return a client of this metadata with an id of its own, and its secret if it is to have one.
+
+    Raises `OAuthError`.
+    """
+    client = client_of(metadata, schemes)
+    client.client_id = f"mcc_{secrets.token_urlsafe(16)}"
+    if client.auth_method not in {"client_secret_basic", "client_secret_post"}:
+        return client, None
+    secret = f"mcs_{secrets.token_urlsafe(32)}"
+    client.secret_digest = digest(secret)
+    return client, secret
 
 
 async def _metadata(request: Request) -> dict[str, Any]:

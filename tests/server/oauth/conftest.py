@@ -3,13 +3,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from argon2 import PasswordHasher
 
-from mercato.server.runtime import Runtime
+from mercato.plugins.manager import discover
+from mercato.server.app import create_app
+from mercato.server.runtime import Addresses, Runtime
 from mercato.tenancy.accounts import find_account, set_password
 from mercato.tenancy.memberships import list_members
 from mercato.tenancy.tenants import Tenant
+from tests.server import probe
 from tests.server.browser import PASSWORD, Browser
-from tests.server.conftest import Site
+from tests.server.conftest import Site, listening
 
 
 async def owner_of(runtime: Runtime, tenant: Tenant) -> str:
@@ -35,3 +39,18 @@ async def gus(site: Site, other_tenant: Tenant) -> AsyncIterator[Browser]:
     async with Browser(site.url) as browser:
         await browser.sign_in(await owner_of(site.runtime, other_tenant))
         yield browser
+
+
+@pytest.fixture(scope="session")
+def cheap_passwords(site: Site) -> None:
+    """Passwords whose hash costs nothing: what a test is about is seldom how long it takes to guess one."""
+    site.runtime.passwords._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    site.runtime.passwords._nobodys = None
+
+
+@pytest.fixture(scope="session")
+async def replica(site: Site, mercato_addresses: Addresses) -> AsyncIterator[Site]:
+    """A second process of the same deployment: the same settings, keys and engines, and nothing in its memory."""
+    found = [*(one for one in discover() if one.built_in), probe.FOUND]
+    async with listening(lambda port: create_app(site.runtime.settings, mercato_addresses, found=found)) as opened:
+        yield opened

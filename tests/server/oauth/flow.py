@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import httpx
 
 from tests.server.browser import Browser
+from tests.server.conftest import Site, envelope
 
 
 def challenge_of(verifier: str) -> str:
@@ -117,3 +118,18 @@ async def connect(browser: Browser, client: OAuthClient, **ticked: Any) -> dict[
     assert response.status_code == 200, response.text
     tokens: dict[str, Any] = response.json()
     return tokens
+
+
+async def called(site: Site, token: str, path: str = "/mcp") -> httpx.Response:
+    """Call an MCP address with a token, as a client does that lists the tools."""
+    body, headers = envelope("tools/list")
+    async with site.client(token) as http:
+        return await http.post(path, json=body, headers=headers)
+
+
+def assert_refused(response: httpx.Response, code: str, status: int = 400) -> None:
+    """Assert that an endpoint refuses as OAuth has it: JSON with a code and a sentence, and nothing given."""
+    assert (response.status_code, response.json().get("error")) == (status, code), response.text
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["cache-control"] == "no-store"
+    assert response.json().keys() == {"error", "error_description"}
