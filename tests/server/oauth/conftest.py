@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,6 +11,7 @@ from mercato.server.app import create_app
 from mercato.server.runtime import Addresses, Runtime
 from mercato.tenancy.accounts import find_account, set_password
 from mercato.tenancy.memberships import list_members
+from mercato.tenancy.onboarding import onboard_tenant
 from mercato.tenancy.tenants import Tenant
 from tests.server import probe
 from tests.server.browser import PASSWORD, Browser
@@ -54,3 +56,12 @@ async def replica(site: Site, mercato_addresses: Addresses) -> AsyncIterator[Sit
     found = [*(one for one in discover() if one.built_in), probe.FOUND]
     async with listening(lambda port: create_app(site.runtime.settings, mercato_addresses, found=found)) as opened:
         yield opened
+
+
+async def settle(site: Site, name: str = "Acme") -> Tenant:
+    """Make a tenant with everything on, the probe too."""
+    slug = f"{name.lower()}-{secrets.token_hex(6)}"
+    categories = site.runtime.catalog.categories
+    return await onboard_tenant(
+        site.runtime.database, slug, name, owner_email=f"ada@{slug}.example", categories=categories
+    )

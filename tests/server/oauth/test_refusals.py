@@ -16,11 +16,31 @@ from mercato.tenancy.memberships import Membership
 from mercato.tenancy.rows import utc_now
 from mercato.tenancy.signing import digest
 from tests.server.browser import Browser, forms_of
-from tests.server.oauth.flow import allow, answer_of, assert_refused, called, connect, public_client
-
-pytestmark = pytest.mark.usefixtures("cheap_passwords")
+from tests.server.oauth.conftest import owner_of, settle
+from tests.server.oauth.flow import (
+    OAuthClient,
+    allow,
+    answer_of,
+    assert_refused,
+    called,
+    connect,
+    public_client,
+    register,
+)
 
 CALLBACK = "https://client.example/callback"
+
+
+@pytest.fixture(scope="module")
+async def acme(site):
+    return await settle(site)
+
+
+@pytest.fixture(scope="module")
+async def ada(site, acme, cheap_passwords):
+    async with Browser(site.url) as browser:
+        await browser.sign_in(await owner_of(site.runtime, acme))
+        yield browser
 
 
 @pytest.fixture
@@ -202,7 +222,8 @@ async def test_two_redirects_and_what_is_no_query_are_pages_of_ours(ada, client)
 
 async def test_a_redirect_may_be_left_out_only_where_there_is_one_and_that_is_sure(site, ada):
     sure = await public_client(site.url, CALLBACK)
-    either = await public_client(site.url, redirect_uris=[CALLBACK, "https://client.example/other"])
+    several = await register(site.url, redirect_uris=[CALLBACK, "https://client.example/other"])
+    either = OAuthClient(site.url, several["client_id"], CALLBACK)
     local = await public_client(site.url, "http://127.0.0.1:9123/callback")
     assert (await ada.http.get(sure.address(redirect_uri=None))).status_code == 200
     for client in (either, local):
@@ -242,8 +263,6 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize("following", ELSEWHERE)
 async def test_no_next_leads_out_of_the_site(site, acme, ada, following):
-    signed_in = await ada.http.get("/sign-in", params={"next": following})
-    assert signed_in.headers["location"] == f"{site.url}/clients"
     async with Browser(site.url) as stranger:
         page = await stranger.get(f"/sign-in?{urlencode({'next': following})}")
         assert dict(forms_of(page)[0].fields)["next"] == "/clients"
@@ -251,7 +270,9 @@ async def test_no_next_leads_out_of_the_site(site, acme, ada, following):
         form = {"csrf": csrf, "email": f"ada@{acme.slug}.example", "password": "correct horse battery"}
         response = await stranger.http.post("/sign-in", data={**form, "next": following})
         assert response.headers["location"] == f"{site.url}/clients"
-    left = await ada.http.post("/sign-out", data={"csrf": await csrf_of(ada), "next": following})
+        again = await stranger.http.get("/sign-in", params={"next": following})
+        assert again.headers["location"] == f"{site.url}/clients"
+        left = await stranger.http.post("/sign-out", data={"csrf": await csrf_of(stranger), "next": following})
     assert left.headers["location"] == f"{site.url}/sign-in"
 
 
@@ -279,7 +300,7 @@ async def test_a_code_is_refused_and_gives_nothing(site, acme, ada, client, why)
     if why == "the challenge as the verifier":
         changed = {"code_verifier": client.request()["code_challenge"]}
     answer = await allow(ada, client)
-    assert_refused(await client.redeem(answer["code"], **changed), error)
+    assert_refused(await client.redeem(**{"code": answer["code"], **changed}), error)
     assert await given_to(site, client) == 1  # the code itself
 
 
@@ -345,9 +366,9 @@ async def test_a_code_expires(site, acme, ada, client):
     assert await given_to(site, client) == 1
 
 
-async def test_a_code_ends_with_the_membership_of_the_one_who_allowed_it(site, acme, ada, client):
-    answer = await allow(ada, client)
-    async with site.runtime.database.tenant(acme.id) as db:
+async def test_a_code_ends_with_the_membership_of_the_one_who_allowed_it(site, other_tenant, gus, client):
+    answer = await allow(gus, client)
+    async with site.runtime.database.tenant(other_tenant.id) as db:
         (await db.session.exec(select(Membership))).one().removed_at = utc_now()
     assert_refused(await client.redeem(answer["code"]), "invalid_grant")
     assert await given_to(site, client) == 1
