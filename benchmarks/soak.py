@@ -17,14 +17,12 @@ import signal
 import socket
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 import sqlalchemy as sa
@@ -32,6 +30,7 @@ from rich.console import Console
 from sqlmodel import col, select
 
 from benchmarks import report
+from benchmarks.connections import Connection, Life, Tally, connect, signed_in
 from benchmarks.deployment import MERCATO, temporary_folder
 from benchmarks.load import ask
 from benchmarks.machine import facts
@@ -42,32 +41,15 @@ from benchmarks.wire import FIRST_ID, MODERN, RowFailed, check_answer, rpc_reque
 from mercato.server.engines import Engines
 from mercato.tenancy.client_grants import GRACE, ClientGrant, RefreshAnswer
 from mercato.tenancy.clients import MOST_UNUSED, OAuthClient
-from mercato.tenancy.codes import challenge_of
 from mercato.tenancy.database import Database
-from tests.server.browser import PASSWORD, Browser
+from tests.server.browser import PASSWORD
 
 TENANTS = ("acme", "globex")
-LOST, LINE_CUT = 0.1, 0.3
-"""The share of answers that are lost, and of those the share whose line is cut before they come."""
-MOST_LOST_IN_A_ROW = 3
-RETRY_S = (1.0, 30.0)
-STRAYS_PER_S = 20
 SAMPLE = 100
 COLUMNS = ("what", "must be", "is", "")
 _AT_ONCE = 8
-_REDIRECT = "http://127.0.0.1:9123/callback"
 _QUIET_PORTS = (20_000, 30_000)
 """Below those that clients connect from: one that finds nobody listening must not meet itself."""
-
-
-@dataclass(slots=True)
-class Connection:
-    """One client and what it holds. `signed_out` says why its person would have to sign in again."""
-
-    client_id: str
-    refresh_token: str
-    access_tokens: list[str]
-    signed_out: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +60,6 @@ class Check:
     must_be: str
     value: int
     good: bool
-
-
-@dataclass(slots=True)
-class Tally:
-    """What happened. `over_restart` are losses before the restart that were mended after it."""
-
-    refreshes: int = 0
-    lost: Counter[str] = field(default_factory=Counter)
-    mended: int = 0
-    over_restart: int = 0
-    differed: int = 0
-    unanswered: int = 0
-    statuses: Counter[int] = field(default_factory=Counter)
-    strays: int = 0
-    latencies_ms: list[float] = field(default_factory=list)
 
 
 def main() -> int:
@@ -129,125 +96,59 @@ class Soak:
         self._folder = folder
         self._port = _quiet_port()
         self._url = f"http://127.0.0.1:{self._port}"
-        self._random = random.Random(options.seed)
-        self._tally = Tally()
         self._connections: list[Connection] = []
-        self._restarts = 0
-        self._losing_all = False
-        self._until = 0.0
+        self._life: Life | None = None
         self._seconds: dict[str, float] = {}
 
     async def run(self) -> list[Check]:
         """Set up, let clients in, let them live, and look at what is left."""
         await _make_people(self._folder / "data")
-        server = self._serve()
+        server = self._serve("first")
         try:
             await asyncio.to_thread(server.ready)
             limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
             async with httpx.AsyncClient(base_url=self._url, timeout=30, limits=limits) as http:
-                await self._let_everybody_in(http)
-                self._until = time.monotonic() + self._options.seconds
-                restarting = asyncio.create_task(self._restart(server))
-                await asyncio.gather(self._stray(http), *(self._live(http, one) for one in self._connections))
-                server = await restarting
-            return await self._checks()
+                self._connections = await self._let_everybody_in(http)
+                end = time.monotonic() + self._options.seconds
+                life = self._life = Life(http, self._options.every_seconds, end, self._options.seed)
+                async with asyncio.TaskGroup() as living:
+                    restarting = living.create_task(self._restart(life, server))
+                    living.create_task(life.stray())
+                    for connection in self._connections:
+                        living.create_task(life.live(connection))
+                server = restarting.result()
+            return await self._checks(life.tally)
         finally:
             await asyncio.to_thread(server.stop)
 
-    def _serve(self) -> Process:
+    def _serve(self, name: str) -> Process:
         command = [*MERCATO, "serve", "--port", str(self._port), "--json", "--data-dir", str(self._folder / "data")]
-        log = self._folder / f"server-{self._restarts}.log"
+        log = self._folder / f"{name}.log"
         return Process(command, cores=os.sched_getaffinity(0), log=log, environment={"MERCATO_LOG_LEVEL": "warning"})
 
-    async def _let_everybody_in(self, http: httpx.AsyncClient) -> None:
+    async def _let_everybody_in(self, http: httpx.AsyncClient) -> list[Connection]:
         began, gate = time.monotonic(), asyncio.Semaphore(_AT_ONCE)
-        async with Browser(self._url) as first, Browser(self._url) as second:
-            people = (first, second)
-            for slug, person in zip(TENANTS, people, strict=True):
-                await person.sign_in(_owner_of(slug))
+        async with AsyncExitStack() as stack:
+            people = [await stack.enter_async_context(signed_in(http, self._url, _owner_of(slug))) for slug in TENANTS]
 
             async def let_in(number: int) -> Connection:
                 async with gate:
-                    return await _connect(http, people[number % len(people)], f"{self._url}/mcp", number)
+                    return await connect(http, people[number % len(people)], f"{self._url}/mcp", number)
 
-            self._connections = await asyncio.gather(*map(let_in, range(self._options.grants)))
+            connections = await asyncio.gather(*map(let_in, range(self._options.grants)))
         self._seconds["to let everybody in"] = time.monotonic() - began
+        return connections
 
-    async def _live(self, http: httpx.AsyncClient, connection: Connection) -> None:
-        every = self._options.every_seconds
-        await self._sleep(self._random.uniform(0, every))
-        while time.monotonic() < self._until and connection.signed_out is None:
-            await self._refresh(http, connection)
-            await self._sleep(every * self._random.uniform(0.5, 1.5))
-
-    async def _refresh(self, http: httpx.AsyncClient, connection: Connection) -> None:
-        """Refresh, with the same token until an answer is not lost; all that were answered must be the same."""
-        began, restarts, losses, seen = time.monotonic(), self._restarts, 0, ""
-        while True:
-            lost = losses < MOST_LOST_IN_A_ROW and (self._losing_all or self._random.random() < LOST)
-            cut_after_s = self._random.uniform(0, 0.02) if lost and self._random.random() < LINE_CUT else None
-            response = await self._ask(http, connection, cut_after_s)
-            if response is not None and response.status_code in {400, 401}:
-                connection.signed_out = f"{response.text} after {time.monotonic() - began:.0f} s, {losses} lost"
-                return
-            answer = response.json()["refresh_token"] if response is not None and response.status_code == 200 else ""
-            self._tally.differed += bool(seen and answer and answer != seen)
-            seen = seen or answer
-            if lost:
-                losses += 1
-                self._tally.lost["dropped" if cut_after_s is None else "line cut"] += 1
-                await self._sleep(self._random.uniform(*RETRY_S))
-            elif response is None or not answer:
-                await asyncio.sleep(self._random.uniform(1, 3))  # nobody is there
-            else:
-                break
-        self._tally.refreshes += 1
-        self._tally.mended += losses > 0
-        self._tally.over_restart += losses > 0 and self._restarts > restarts
-        connection.refresh_token = answer
-        connection.access_tokens = [connection.access_tokens[0], response.json()["access_token"]]
-
-    async def _ask(
-        self, http: httpx.AsyncClient, connection: Connection, cut_after_s: float | None
-    ) -> httpx.Response | None:
-        form = {
-            "grant_type": "refresh_token",
-            "refresh_token": connection.refresh_token,
-            "client_id": connection.client_id,
-        }
-        began = time.perf_counter()
-        try:
-            async with asyncio.timeout(cut_after_s):
-                response = await http.post("/token", data=form)
-        except TimeoutError:
-            return None
-        except httpx.TransportError:
-            self._tally.unanswered += 1
-            return None
-        self._tally.latencies_ms.append((time.perf_counter() - began) * 1000)
-        self._tally.statuses[response.status_code] += 1
-        return response
-
-    async def _stray(self, http: httpx.AsyncClient) -> None:
-        """Register clients that nobody lets in, as some clients do at each of their starts."""
-        while time.monotonic() < self._until:
-            try:
-                await _register(http, "Stray")
-                self._tally.strays += 1
-            except (httpx.TransportError, RowFailed):
-                pass  # the server is being restarted
-            await self._sleep(1 / STRAYS_PER_S)
-
-    async def _restart(self, server: Process) -> Process:
+    async def _restart(self, life: Life, server: Process) -> Process:
         """End the server in the middle, and start it again. What it answers in its last second is lost."""
         await asyncio.sleep(self._options.seconds / 2 - 1)
-        self._losing_all = True
+        life.losing_all = True
         await asyncio.sleep(1)
         began = time.monotonic()
         await asyncio.to_thread(server.stop)
-        self._losing_all = False
-        self._restarts += 1
-        server = self._serve()
+        life.losing_all = False
+        life.restarts += 1
+        server = self._serve("second")
         try:
             await asyncio.to_thread(server.ready)
         except BaseException:
@@ -256,52 +157,41 @@ class Soak:
         self._seconds["to restart"] = time.monotonic() - began
         return server
 
-    async def _sleep(self, seconds: float) -> None:
-        """Sleep, but not beyond the end."""
-        await asyncio.sleep(max(0.0, min(seconds, self._until - time.monotonic())))
-
-    async def _checks(self) -> list[Check]:
-        tally, grants = self._tally, self._options.grants
+    async def _checks(self, tally: Tally) -> list[Check]:
+        grants, seconds = self._options.grants, self._options.every_seconds
         signed_out = [one.signed_out for one in self._connections if one.signed_out is not None]
         for reason in signed_out[:5]:
-            Console(stderr=True).print(f"signed out: {reason}", style="red", markup=False)
-        sample = self._random.sample(self._connections, min(SAMPLE, grants))
-        first, last = (sum(self._works(one.access_tokens[at]) for one in sample) for at in (0, -1))
+            _complain(f"a client must sign in again: {reason}")
+        sample = random.Random(self._options.seed).sample(self._connections, min(SAMPLE, grants))
+        latest = sum(_works(self._port, one.access_token) for one in sample)
+        first = sum(_works(self._port, one.first_access_token) for one in sample)
         stored = await _stored(self._folder / "data")
-        most_a_grant = int(GRACE.total_seconds() / (self._options.every_seconds / 2)) + 2
         errors = sum(count for status, count in tally.statuses.items() if status not in {200, 400, 401, 503})
         return [
             _exactly("clients that must sign in again", len(signed_out), 0),
             _exactly("grants that stand", stored["standing"], grants),
-            _exactly("answers to a retry that differ from the one lost", tally.differed, 0),
+            _at_least("answers lost before the restart, fetched after it", tally.over_restart, 1),
+            _exactly("answers to a retry that differ from the lost one", tally.differed, 0),
             _exactly("answers that are errors of the server", errors, 0),
-            _exactly(f"access tokens of {len(sample)} clients that work at /mcp: the latest", last, len(sample)),
-            _exactly("the same, from before the restart", first, len(sample)),
-            _at_least("answers lost before the restart and fetched after it", tally.over_restart, 1),
+            _exactly(f"of {len(sample)} clients' access tokens, good at /mcp", latest, len(sample)),
+            _exactly("the same, of those from before the restart", first, len(sample)),
             _at_most("clients known", stored["clients"], grants + MOST_UNUSED),
-            _at_most("stored answers of one grant", stored["most"], most_a_grant),
-            _exactly("stored answers that are not needed any more", stored["old"], 0),
+            _at_most("stored answers of one grant", stored["most"], int(GRACE.total_seconds() / seconds * 2) + 2),
+            _exactly("stored answers that are too old to be needed", stored["old"], 0),
         ]
-
-    def _works(self, token: str) -> bool:
-        try:
-            request = rpc_request(self._port, "tools/list", {}, MODERN, key=token)
-            return bool(check_answer(ask(self._port, request), FIRST_ID)["tools"])
-        except RowFailed as error:
-            Console(stderr=True).print(f"an access token: {error}", style="red", markup=False)
-            return False
 
     def measured(self) -> dict[str, str]:
         """Return what happened, in words."""
-        tally = self._tally
+        assert self._life is not None
+        tally = self._life.tally
         ordered = sorted(tally.latencies_ms) or [0.0]
-        lost = tally.lost.total()
+        asked = tally.statuses.total() + tally.cut + tally.unanswered
         return {
             "refreshes": f"{tally.refreshes:,}, {tally.refreshes / self._options.seconds:.0f} a second",
-            "lost answers": f"{lost:,} of {tally.statuses.total() + tally.lost['line cut']:,}, "
-            f"the line cut for {tally.lost['line cut']:,}; {tally.mended:,} refreshes mended by asking again",
-            "unanswered": f"{tally.unanswered:,}, while the server was away",
-            "latency": f"median {median(ordered):.0f} ms, p99 {ordered[int(len(ordered) * 0.99)]:.0f} ms",
+            "lost answers": f"{tally.dropped + tally.cut:,} of {asked:,}; for {tally.cut:,} of them the line was cut",
+            "mended": f"{tally.mended:,} refreshes, by asking again with the same token",
+            "unanswered": f"{tally.unanswered:,} requests, while the server was away",
+            "latency": f"median {median(ordered):.0f} ms, p99 {ordered[int(len(ordered) * 0.99)]:,.0f} ms",
             "strays": f"{tally.strays:,} clients registered that nobody let in",
             "seconds": ", ".join(f"{seconds:.1f} {what}" for what, seconds in self._seconds.items()),
         }
@@ -340,33 +230,18 @@ def _engines(data_dir: Path) -> Iterator[Engines]:
         engines.stop()
 
 
-async def _connect(http: httpx.AsyncClient, person: Browser, resource: str, number: int) -> Connection:
-    """Register a client, let it in as the person signed in, and fetch its tokens."""
-    client_id, verifier = await _register(http, f"Soak {number}"), f"{number:043}"
-    asked = {
-        "response_type": "code",
-        "client_id": client_id,
-        "redirect_uri": _REDIRECT,
-        "code_challenge": challenge_of(verifier),
-        "code_challenge_method": "S256",
-        "state": str(number),
-        "resource": resource,
-    }
-    consent = await person.get(f"/authorize?{urlencode(asked)}")
-    answer = await person.send(consent, "/authorize", decision="allow")
-    given = parse_qs(urlsplit(answer.headers["location"]).query)
-    form = {"grant_type": "authorization_code", "code": given["code"][0], "code_verifier": verifier}
-    response = await http.post("/token", data={**form, "client_id": client_id, "redirect_uri": _REDIRECT})
-    tokens = response.raise_for_status().json()
-    return Connection(client_id, tokens["refresh_token"], [tokens["access_token"]])
+def _works(port: int, token: str) -> bool:
+    """Whether an access token is good: the tools are listed."""
+    try:
+        answered = ask(port, rpc_request(port, "tools/list", {}, MODERN, key=token))
+        return bool(check_answer(answered, FIRST_ID)["tools"])
+    except RowFailed as error:
+        _complain(f"an access token is not good: {error}")
+        return False
 
 
-async def _register(http: httpx.AsyncClient, name: str) -> str:
-    metadata = {"client_name": name, "redirect_uris": [_REDIRECT], "token_endpoint_auth_method": "none"}
-    response = await http.post("/register", json=metadata)
-    if response.status_code != 201:
-        raise RowFailed(f"a client could not register: HTTP {response.status_code}: {response.text[:300]}")
-    return str(response.json()["client_id"])
+def _complain(text: str) -> None:
+    Console(stderr=True).print(text, style="red", markup=False)
 
 
 async def _stored(data_dir: Path) -> dict[str, int]:

@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import httpx
+import httpx2
 import structlog
 from authlib.integrations.base_client import OAuthError as ClientError
 from authlib.integrations.httpx_client import AsyncOAuth2Client
@@ -67,7 +67,7 @@ class OidcProvider:
     """The one provider of a deployment. Authlib speaks OAuth with it, joserfc verifies what it signed."""
 
     def __init__(
-        self, settings: OidcSettings, redirect_uri: str, transport: httpx.AsyncBaseTransport | None = None
+        self, settings: OidcSettings, redirect_uri: str, transport: httpx2.AsyncBaseTransport | None = None
     ) -> None:
         self._settings = settings
         self._redirect_uri = redirect_uri
@@ -89,6 +89,7 @@ class OidcProvider:
     async def known(self, attempt: Attempt, code: str) -> Known:
         """Return who has signed in. Raises `OidcFailed`."""
         metadata = await self._discover()
+        keys = await self._read(metadata["jwks_uri"])
         try:
             async with self._client() as client:
                 token = await client.fetch_token(
@@ -97,12 +98,10 @@ class OidcProvider:
                     code_verifier=attempt.verifier,
                     grant_type="authorization_code",
                 )
-                keys = await client.get(metadata["jwks_uri"], withhold_token=True)
-                keys.raise_for_status()
-                claims = self._verified(token.get("id_token"), keys.json(), metadata["issuer"], attempt.nonce)
+                claims = self._verified(token.get("id_token"), keys, metadata["issuer"], attempt.nonce)
                 if "email" not in claims and "userinfo_endpoint" in metadata:
                     claims |= await self._userinfo(client, metadata["userinfo_endpoint"], claims["sub"])
-        except (httpx.HTTPError, ClientError, ValueError, KeyError) as error:
+        except (httpx2.HTTPError, ClientError, ValueError, KeyError) as error:
             raise OidcFailed(f"{type(error).__name__} at the provider") from None
         return _known(claims)
 
@@ -120,18 +119,24 @@ class OidcProvider:
     async def _discover(self) -> dict[str, Any]:
         if self._metadata is not None and time.monotonic() - self._metadata[0] < _KEPT_S:
             return self._metadata[1]
-        try:
-            async with httpx.AsyncClient(transport=self._transport, timeout=_TIMEOUT_S) as http:
-                response = await http.get(self._settings.discovery_url)
-                response.raise_for_status()
-                metadata: dict[str, Any] = response.json()
-            for name in ("issuer", "authorization_endpoint", "token_endpoint", "jwks_uri"):
-                if not isinstance(metadata[name], str):
-                    raise OidcFailed(f"the provider's document has no {name}")
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-            raise OidcFailed(f"the provider's document cannot be read: {type(error).__name__}") from None
+        metadata = await self._read(self._settings.discovery_url)
+        for name in ("issuer", "authorization_endpoint", "token_endpoint", "jwks_uri"):
+            if not isinstance(metadata.get(name), str):
+                raise OidcFailed(f"the provider's document has no {name}")
         self._metadata = (time.monotonic(), metadata)
         return metadata
+
+    async def _read(self, url: str) -> dict[str, Any]:
+        try:
+            async with httpx2.AsyncClient(transport=self._transport, timeout=_TIMEOUT_S) as http:
+                response = await http.get(url)
+                response.raise_for_status()
+                found = response.json()
+        except (httpx2.HTTPError, ValueError) as error:
+            raise OidcFailed(f"{url} cannot be read: {type(error).__name__}") from None
+        if not isinstance(found, dict):
+            raise OidcFailed(f"{url} is no JSON object")
+        return found
 
     def _verified(self, id_token: Any, jwks: Any, issuer: str, nonce: str) -> dict[str, Any]:
         """Return the claims of an id token (OpenID Connect Core, 3.1.3.7). Raises `OidcFailed`."""

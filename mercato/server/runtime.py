@@ -127,7 +127,7 @@ async def open_runtime(
         outside = Outside(transport)
         stack.push_async_callback(outside.aclose)
         oauth = authorization_server(database, ring, site, outside, catalog.categories, settings.oauth_schemes)
-        oidc = OidcProvider(settings.oidc, site.url(OIDC_CALLBACK), transport) if settings.oidc else None
+        oidc = OidcProvider(settings.oidc, site.url(OIDC_CALLBACK)) if settings.oidc else None
         changes.start()
         stack.push_async_callback(changes.stop)
         yield Runtime(

@@ -106,7 +106,9 @@ class Settings(BaseSettings):
         parts = urlsplit(url.rstrip("/"))
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query or parts.fragment:
             raise ValueError("it must be like https://mcp.example.com, without a path")
-        return url.rstrip("/")
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        usual = parts.port in {None, 443 if parts.scheme == "https" else 80}
+        return f"{parts.scheme}://{host}" if usual else f"{parts.scheme}://{host}:{parts.port}"
 
     @field_validator("allowed_origins")
     @classmethod

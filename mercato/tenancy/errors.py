@@ -4,6 +4,7 @@ TenancyError
  ├── NotFound          there is no such thing for this tenant
  ├── AlreadyExists     a name is taken
  ├── InvalidValue      a value a person gave cannot be used
+ ├── Busy              too much is going on at once
  └── WrongTenant       a row of another tenant was about to be written
 """
 
@@ -24,6 +25,10 @@ class AlreadyExists(TenancyError):
 
 class InvalidValue(TenancyError):
     """A value that a person gave cannot be used; the text says what can."""
+
+
+class Busy(TenancyError):
+    """Too much of a costly kind is going on at once; a little later it works."""
 
 
 class WrongTenant(TenancyError):

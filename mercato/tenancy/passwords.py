@@ -14,12 +14,13 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.profiles import RFC_9106_LOW_MEMORY
 from sqlmodel import Field, SQLModel
 
-from mercato.tenancy.errors import InvalidValue
+from mercato.tenancy.errors import Busy, InvalidValue
 from mercato.tenancy.rows import CORE_SCHEMA, timestamp
 
 SHORTEST, LONGEST = 12, 256
 _AT_ONCE = 2
 """Comparisons at a time: each takes 64 MiB and a core, and the rest of the server must go on."""
+_MOST_WAITING = 400
 
 
 class Password(SQLModel, table=True):
@@ -45,17 +46,26 @@ class Passwords:
         self._nobodys: str | None = None
 
     async def hash(self, password: str) -> str:
-        """Return the hash of a password. Raises `InvalidValue` for one that is too short or too long."""
+        """Return the hash of a password. Raises `Busy`, and `InvalidValue` for one that is too short or too long."""
         cleaned = check_password(password)
+        self._refuse_a_crowd()
         return await anyio.to_thread.run_sync(self._hasher.hash, cleaned, limiter=self._limiter)
 
     async def matches(self, password: str, stored: str | None) -> bool:
-        """Whether this is the password. Takes as long for None, so that nobody learns which accounts exist."""
+        """Whether this is the password. Takes as long for None, so that nobody learns which accounts exist.
+
+        Raises `Busy`.
+        """
+        self._refuse_a_crowd()
         if stored is None and self._nobodys is None:
             self._nobodys = await self.hash(secrets.token_urlsafe())
         known = stored or self._nobodys or ""
         good = await anyio.to_thread.run_sync(self._verify, known, _normal(password), limiter=self._limiter)
         return good and stored is not None
+
+    def _refuse_a_crowd(self) -> None:
+        if self._limiter.statistics().tasks_waiting >= _MOST_WAITING:
+            raise Busy("Too many people are signing in at this moment. Try again in a minute.")
 
     def _verify(self, stored: str, password: str) -> bool:
         try:
@@ -78,4 +88,4 @@ def check_password(password: str) -> str:
 
 def _normal(password: str) -> str:
     """The same text whichever keyboard typed it (NIST SP 800-63B, 5.1.1.2)."""
-    return unicodedata.normalize("NFKC", password)[: LONGEST + 1]
+    return unicodedata.normalize("NFKC", password[: 4 * LONGEST])[: LONGEST + 1]

@@ -25,7 +25,9 @@ _LONGEST_DEVICE = 120
 
 
 class BrowserSession(SQLModel, table=True):
-    """One signed-in browser. `chosen_tenant_id` is the tenant whose pages it shows."""
+    """One signed-in browser. It expires when it was not seen for long, and at the latest `LONGEST` after its start.
+
+    `chosen_tenant_id` is the tenant whose pages it shows."""
 
     __tablename__ = "sessions"
     __table_args__ = (
@@ -76,12 +78,10 @@ async def start_session(database: Database, user_id: int, device: str) -> str:
     token = secrets.token_urlsafe(32)
     now = utc_now()
     row = BrowserSession(
-        user_id=user_id, digest=digest(token), device=device[:_LONGEST_DEVICE], expires_at=now + LONGEST
+        user_id=user_id, digest=digest(token), device=device[:_LONGEST_DEVICE], expires_at=now + LONGEST_IDLE
     )
-    expires_at, last_seen_at = col(BrowserSession.expires_at), col(BrowserSession.last_seen_at)
     async with database.system() as session:
-        over = sa.or_(expires_at <= now, last_seen_at <= now - LONGEST_IDLE)
-        await session.exec(sa.delete(BrowserSession).where(over))
+        await session.exec(sa.delete(BrowserSession).where(col(BrowserSession.expires_at) <= now))
         session.add(row)
         await session.flush()
         kept = select(BrowserSession.id).where(BrowserSession.user_id == user_id)
@@ -100,14 +100,13 @@ async def find_session(database: Database, token: str) -> SignedIn | None:
                 select(BrowserSession, User)
                 .join(User, col(User.id) == BrowserSession.user_id)
                 .where(BrowserSession.digest == digest(token), BrowserSession.expires_at > now)
-                .where(BrowserSession.last_seen_at > now - LONGEST_IDLE)
             )
         ).first()
         if found is None:
             return None
         row, user = found
         if row.last_seen_at < now - _SEEN_EVERY:
-            row.last_seen_at = now
+            row.last_seen_at, row.expires_at = now, min(row.created_at + LONGEST, now + LONGEST_IDLE)
         return SignedIn(row.id, user.id, user.email, user.name, row.chosen_tenant_id)
 
 
@@ -121,11 +120,7 @@ async def choose_tenant(database: Database, session_id: int, tenant_id: int) -> 
 async def list_sessions(database: Database, user_id: int) -> Sequence[BrowserSession]:
     """Return a person's sessions that are good, the last seen first."""
     now = utc_now()
-    good = select(BrowserSession).where(
-        BrowserSession.user_id == user_id,
-        BrowserSession.expires_at > now,
-        BrowserSession.last_seen_at > now - LONGEST_IDLE,
-    )
+    good = select(BrowserSession).where(BrowserSession.user_id == user_id, BrowserSession.expires_at > now)
     async with database.system() as session:
         return (await session.exec(good.order_by(col(BrowserSession.last_seen_at).desc()))).all()
 

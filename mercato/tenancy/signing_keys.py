@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -50,7 +50,7 @@ class StoredKey:
 
 
 async def load_signing_keys(
-    database: Database, ring: KeyRing, make: Callable[[], tuple[str, dict[str, Any], dict[str, Any]]]
+    database: Database, ring: KeyRing, make: Callable[[], Awaitable[tuple[str, dict[str, Any], dict[str, Any]]]]
 ) -> Sequence[StoredKey]:
     """Return the keys, the newest first. One that is due is made with `make` (kid, public, private), by one process.
 
@@ -63,7 +63,7 @@ async def load_signing_keys(
             await session.exec(select(sa.func.pg_advisory_xact_lock(_LOCK)))
             found = await _read(session, ring)
             if (active_from := _due(found, now)) is not None:
-                kid, public, private = make()
+                kid, public, private = await make()
                 row = SigningKey(kid=kid, public=public, sealed=b"", active_from=active_from)
                 session.add(row)
                 await session.flush()

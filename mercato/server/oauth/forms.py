@@ -31,9 +31,12 @@ def parameters(encoded: str) -> dict[str, str]:
 def pairs(encoded: str) -> list[tuple[str, str]]:
     """Return names and values in their order. Raises `OAuthError` where there are too many, or not UTF-8."""
     try:
-        return parse_qsl(encoded, keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
+        found = parse_qsl(encoded, keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
     except ValueError:
-        raise OAuthError("invalid_request", "The parameters cannot be read.") from None
+        found = [("", "\0")]
+    if any("\0" in part for pair in found for part in pair):
+        raise OAuthError("invalid_request", "The parameters cannot be read.")
+    return found
 
 
 async def form(request: Request) -> dict[str, str]:

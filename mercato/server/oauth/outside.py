@@ -116,6 +116,8 @@ def _is_public(address: str) -> bool:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
+    if isinstance(found, ipaddress.IPv6Address) and found.is_site_local:  # deprecated, and still somebody's inside
+        return False
     inner = _embedded(found)
     return all(one.is_global and not one.is_multicast and not one.is_reserved for one in (found, *inner))
 

@@ -62,17 +62,24 @@ def _keys(metadata: Mapping[str, Any], method: str) -> tuple[dict[str, Any] | No
         if jwks_uri is not None:
             raise _refusal("Give `jwks` or `jwks_uri`, not both.")
         return _public_keys(jwks), None
-    if not isinstance(jwks_uri, str) or not jwks_uri.startswith("https://") or len(jwks_uri) > 500:
+    if not isinstance(jwks_uri, str) or not _is_plain(jwks_uri) or not jwks_uri.startswith("https://"):
         raise _refusal("private_key_jwt needs `jwks`, or a `jwks_uri` that is https.")
     return None, jwks_uri
+
+
+def _is_plain(uri: str) -> bool:
+    return len(uri) <= 500 and uri.isascii() and uri.isprintable()
 
 
 def _public_keys(jwks: Any) -> dict[str, Any]:
     keys = jwks.get("keys") if isinstance(jwks, dict) else None
     if not isinstance(keys, list) or not keys or not all(isinstance(key, dict) for key in keys):
         raise _refusal("`jwks` must hold `keys`.")
-    if len(orjson.dumps(jwks)) > _LONGEST_JWKS:
+    text = orjson.dumps(jwks)
+    if len(text) > _LONGEST_JWKS:
         raise _refusal(f"`jwks` may have {_LONGEST_JWKS:,} bytes at most.")
+    if rb"\u0000" in text:  # PostgreSQL stores no such character
+        raise _refusal("`jwks` cannot be stored: it holds a null character.")
     if any(key.get("kty") not in {"RSA", "EC", "OKP"} or "d" in key for key in keys):
         raise _refusal("`jwks` must hold public keys only.")
     return {"keys": keys}

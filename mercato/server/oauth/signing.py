@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from joserfc.jwk import KeySet, RSAKey
@@ -38,8 +37,9 @@ class SigningKeys:
         """Return the key that signs now."""
         await self._load(_FRESH_S)
         now = utc_now()
-        kid = next(key.kid for key in self._stored if key.private is not None and _active(key, now))
-        return self._pairs[kid]
+        usable = [key for key in self._stored if key.private is not None]
+        active = [key for key in usable if key.active_from <= now] or usable[-1:]  # another's clock may be ahead
+        return self._pairs[active[0].kid]
 
     async def verifying(self, kid: str) -> KeySet | None:
         """Return the keys where one of them has this id; None where there is none. An unknown id is looked for."""
@@ -64,11 +64,11 @@ class SigningKeys:
             self._read_at = time.monotonic()
 
 
-def _active(key: StoredKey, now: datetime) -> bool:
-    return key.active_from <= now
-
-
-def _make() -> tuple[str, dict[str, Any], dict[str, Any]]:
+async def _make() -> tuple[str, dict[str, Any], dict[str, Any]]:
     kid = secrets.token_urlsafe(12)
-    key = RSAKey.generate_key(_KEY_BITS, parameters={"kid": kid, "use": "sig", "alg": ALGORITHM})
+    key = await asyncio.to_thread(_generate, kid)
     return kid, dict(key.as_dict(private=False)), dict(key.as_dict(private=True))
+
+
+def _generate(kid: str) -> RSAKey:
+    return RSAKey.generate_key(_KEY_BITS, parameters={"kid": kid, "use": "sig", "alg": ALGORITHM})

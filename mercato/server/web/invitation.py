@@ -29,14 +29,14 @@ _MAY = {
 async def invitation_page(visit: Visit) -> Response:
     """Show who invites to what."""
     token = visit.request.query_params.get("token", "")
-    return _show(visit, token, await _find(visit, token))
+    return _show(visit, token, await find_by_token(visit, token))
 
 
 @page
 async def accept(visit: Visit) -> Response:
     """Join, once."""
     token = visit.value("token")
-    invited = await _find(visit, token)
+    invited = await find_by_token(visit, token)
     try:
         user_id = await _person(visit, invited)
     except InvalidValue as error:
@@ -55,9 +55,6 @@ async def join(visit: Visit, invited: Invited, user_id: int) -> None:
 async def find_by_token(visit: Visit, token: str) -> Invited:
     """Return the invitation of a token. Raises `NotFound`."""
     return await find_invitation(visit.runtime.database, Signer(visit.runtime.ring, PURPOSE), token)
-
-
-_find = find_by_token
 
 
 async def _person(visit: Visit, invited: Invited) -> int:

@@ -19,7 +19,7 @@ from mercato.server.runtime import Runtime
 from mercato.server.web.cookies import Cookies, new_visit
 from mercato.server.web.templating import Templates
 from mercato.tenancy.database import is_outage
-from mercato.tenancy.errors import NotFound, TenancyError
+from mercato.tenancy.errors import Busy, NotFound, TenancyError
 from mercato.tenancy.memberships import Belonging, memberships_of
 from mercato.tenancy.principal import Principal
 from mercato.tenancy.sessions import SignedIn, find_session, session_principal
@@ -163,7 +163,7 @@ def page(handler: Page) -> Callable[[Request], Awaitable[Response]]:
         except (Unauthorizable, OAuthError) as error:
             return visit.message("This request cannot be used", str(error), status=400)
         except TenancyError as error:
-            status = 404 if isinstance(error, NotFound) else 400
+            status = 404 if isinstance(error, NotFound) else 503 if isinstance(error, Busy) else 400
             return visit.message("That did not work", str(error), status=status)
         except (HTTPException, ClientDisconnect):
             raise

@@ -13,7 +13,7 @@ from mercato.server.oauth.redirects import find, host_of
 from mercato.server.web.addresses import client_address
 from mercato.server.web.page import Refusal, Visit, local_path, page
 from mercato.tenancy import accounts
-from mercato.tenancy.sessions import end_session, start_session
+from mercato.tenancy.sessions import choose_tenant, end_session, start_session
 
 HOME = "/clients"
 WINDOW_S = 900
@@ -154,8 +154,6 @@ def device_of(user_agent: str) -> str:
 @page
 async def choose(visit: Visit) -> Response:
     """Show another of the person's tenants from now on."""
-    from mercato.tenancy.sessions import choose_tenant
-
     belonging = visit.belonging_to(visit.value("tenant"))
     if belonging is None:
         raise Refusal("No such business", "You belong to no such business here.", 404)

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 
+import anyio
 import pytest
 from argon2 import PasswordHasher
 
 from mercato.plugins.manager import discover
 from mercato.server.app import create_app
+from mercato.server.changes import Change
 from mercato.server.runtime import Addresses, Runtime
 from mercato.tenancy.accounts import find_account, set_password
 from mercato.tenancy.memberships import list_members
@@ -65,3 +69,25 @@ async def settle(site: Site, name: str = "Acme") -> Tenant:
     return await onboard_tenant(
         site.runtime.database, slug, name, owner_email=f"ada@{slug}.example", categories=categories
     )
+
+
+@asynccontextmanager
+async def listened(*processes: Site) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Give what waits until each process has heard of a change of access that happens in this block."""
+    heard = [anyio.Event() for _ in processes]
+
+    def note(event: anyio.Event, change: Change) -> None:
+        if change.kind == "access":
+            event.set()
+
+    async def wait() -> None:
+        with anyio.fail_after(5):
+            for event in heard:
+                await event.wait()
+
+    ends = [site.runtime.changes.subscribe(partial(note, event)) for site, event in zip(processes, heard, strict=True)]
+    try:
+        yield wait
+    finally:
+        for end in ends:
+            end()

@@ -283,7 +283,7 @@ NOT_REDEEMED = {
     "no verifier": ({"code_verifier": None}, "invalid_request"),
     "no code": ({"code": None}, "invalid_request"),
     "an unknown code": ({"code": "unknown"}, "invalid_grant"),
-    "a code that is no text": ({"code": "\0"}, "invalid_grant"),
+    "a code that is no text": ({"code": "\0"}, "invalid_request"),
     "another redirect": ({"redirect_uri": "https://client.example/other"}, "invalid_grant"),
     "a foreign resource": ({"resource": "https://elsewhere.example/mcp"}, "invalid_target"),
     "a resource that is no resource": ({"resource": "nonsense"}, "invalid_target"),

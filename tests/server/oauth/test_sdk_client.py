@@ -90,7 +90,7 @@ class Desk:
         return AuthorizationCodeResult(code=self._answer["code"], state=self._answer["state"], iss=self._answer["iss"])
 
 
-async def test_it_connects_from_the_first_refusal_lists_what_was_ticked_and_calls(
+async def test_it_connects_from_the_first_refusal_with_pkce_and_the_resource_and_lists_what_was_ticked(
     site: Site, acme: Tenant, ada: Browser, mode: str
 ):
     desk = Desk(site, ada, [{"category": ["probe"], "write": None}])
@@ -100,16 +100,6 @@ async def test_it_connects_from_the_first_refusal_lists_what_was_ticked_and_call
     reading = [tool for tool in site.runtime.catalog.categories["probe"].tools if tool.read_only]
     assert listed == {tool.name for tool in reading if not tool.requires}
     assert said.structured_content == {"text": f"{acme.slug}: hello"}
-    assert desk.memory.tokens is not None
-    assert desk.memory.tokens.scope == "tools:read probe"
-
-
-async def test_it_takes_every_step_from_our_documents_and_asks_with_pkce_and_the_resource(
-    site: Site, acme: Tenant, ada: Browser, mode: str
-):
-    desk = Desk(site, ada, [{"category": ["probe"]}])
-    async with desk.client(mode) as client:
-        await client.list_tools()
     assert desk.sent[:5] == [
         ("/mcp", "401"),
         ("/.well-known/oauth-protected-resource/mcp", "200"),
@@ -119,9 +109,10 @@ async def test_it_takes_every_step_from_our_documents_and_asks_with_pkce_and_the
     ]
     assert ("/mcp", "401") not in desk.sent[5:]
     [asked] = desk.asked
-    assert asked["resource"] == f"{site.url}/mcp"
-    assert asked["code_challenge_method"] == "S256"
+    assert (asked["resource"], asked["code_challenge_method"]) == (f"{site.url}/mcp", "S256")
     assert asked["scope"] == "tools:read tools:write offline_access"
+    assert desk.memory.tokens is not None
+    assert desk.memory.tokens.scope == "tools:read probe"
     assert desk.memory.information is not None
     assert desk.memory.information.issuer == site.url
 
