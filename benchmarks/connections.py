@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections import Counter
@@ -13,7 +14,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 
-from benchmarks.wire import RowFailed
+from benchmarks.wire import Answered, RowFailed
 from mercato.tenancy.codes import challenge_of
 from tests.server.browser import Browser, forms_of
 
@@ -22,7 +23,7 @@ LOST, LINE_CUT = 0.1, 0.3
 MOST_LOST_IN_A_ROW = 3
 RETRY_S = (1.0, 30.0)
 STRAYS_PER_S = 20
-_CUT_WITHIN_S = 0.02
+_CUT_WITHIN_S, _PATIENCE_S = 0.02, 30
 _REDIRECT = "http://127.0.0.1:9123/callback"
 
 
@@ -68,15 +69,16 @@ class Person:
         answer = await self.browser.http.post(f"/authorize?{urlencode(asked)}", content=form, headers=headers)
         if "code" not in (given := parse_qs(urlsplit(answer.headers.get("location", "")).query)):
             raise RowFailed(f"a client was not let in: HTTP {answer.status_code}: {answer.text[:300]}")
-        return given["code"][0]
+        return str(given["code"][0])
 
 
 @asynccontextmanager
-async def signed_in(http: httpx.AsyncClient, url: str, email: str) -> AsyncIterator[Person]:
+async def signed_in(port: int, email: str) -> AsyncIterator[Person]:
     """Sign somebody in, and read the consent page once: its form is the same for every client."""
+    url = f"http://127.0.0.1:{port}"
     async with Browser(url) as browser:
         await browser.sign_in(email)
-        asked = _request(await register(http, "First"), f"{url}/mcp", "")
+        asked = _request(await register(port, "First"), f"{url}/mcp", "")
         page = await browser.get(f"/authorize?{urlencode(asked)}")
         form = next((one for one in forms_of(page) if urlsplit(one.action).path == "/authorize"), None)
         if form is None:
@@ -84,25 +86,44 @@ async def signed_in(http: httpx.AsyncClient, url: str, email: str) -> AsyncItera
         yield Person(browser, url, form.fields)
 
 
-async def connect(http: httpx.AsyncClient, person: Person, resource: str, number: int) -> Connection:
+async def connect(port: int, person: Person, resource: str, number: int) -> Connection:
     """Register a client, let it in, and fetch its tokens."""
-    client_id, verifier = await register(http, f"Soak {number}"), f"{number:043}"
+    client_id, verifier = await register(port, f"Soak {number}"), f"{number:043}"
     code = await person.allow(_request(client_id, resource, verifier))
     form = {"grant_type": "authorization_code", "code": code, "code_verifier": verifier}
-    response = await http.post("/token", data={**form, "client_id": client_id, "redirect_uri": _REDIRECT})
-    if response.status_code != 200:
-        raise RowFailed(f"a code was not exchanged: HTTP {response.status_code}: {response.text[:300]}")
-    tokens = response.json()
+    answered = await _post(port, "/token", {**form, "client_id": client_id, "redirect_uri": _REDIRECT})
+    if answered.status != 200:
+        raise RowFailed(f"a code was not exchanged: HTTP {answered.status}: {answered.body[:300]!r}")
+    tokens = answered.message()
     return Connection(client_id, tokens["refresh_token"], tokens["access_token"], tokens["access_token"])
 
 
-async def register(http: httpx.AsyncClient, name: str) -> str:
+async def register(port: int, name: str) -> str:
     """Register a public client; return its id."""
     metadata = {"client_name": name, "redirect_uris": [_REDIRECT], "token_endpoint_auth_method": "none"}
-    response = await http.post("/register", json=metadata)
-    if response.status_code != 201:
-        raise RowFailed(f"a client could not register: HTTP {response.status_code}: {response.text[:300]}")
-    return str(response.json()["client_id"])
+    answered = await _post(port, "/register", json.dumps(metadata))
+    if answered.status != 201:
+        raise RowFailed(f"a client could not register: HTTP {answered.status}: {answered.body[:300]!r}")
+    return str(answered.message()["client_id"])
+
+
+async def _post(port: int, path: str, content: dict[str, str] | str) -> Answered:
+    """Send a form or JSON on a connection of its own. Raises `OSError` where no whole answer comes back."""
+    kind = "application/json" if isinstance(content, str) else "application/x-www-form-urlencoded"
+    body = (content if isinstance(content, str) else urlencode(content)).encode()
+    asked = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: {kind}\r\nconnection: close\r\n"
+    async with asyncio.timeout(_PATIENCE_S):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            writer.write(f"{asked}content-length: {len(body)}\r\n\r\n".encode() + body)
+            data = await reader.read()
+        finally:
+            writer.close()
+    head, found, answer = data.partition(b"\r\n\r\n")
+    answered = Answered(int(head[9:12]) if found else 0, head, answer)
+    if answered.header("content-length") != str(len(answer)):
+        raise ConnectionResetError("the line was cut")
+    return answered
 
 
 def _request(client_id: str, resource: str, verifier: str) -> dict[str, str]:
@@ -120,11 +141,11 @@ def _request(client_id: str, resource: str, verifier: str) -> dict[str, str]:
 class Life:
     """How clients live until the end. The driver counts its `restarts` here, and may have every answer lost."""
 
-    def __init__(self, http: httpx.AsyncClient, every_s: float, end: float, seed: int) -> None:
+    def __init__(self, port: int, every_s: float, end: float, seed: int) -> None:
         self.tally = Tally()
         self.restarts = 0
         self.losing_all = False
-        self._http = http
+        self._port = port
         self._every_s = every_s
         self._end = end
         self._random = random.Random(seed)
@@ -139,8 +160,8 @@ class Life:
     async def stray(self) -> None:
         """Register clients that nobody lets in, as some clients do at each of their starts."""
         while time.monotonic() < self._end:
-            with suppress(httpx.TransportError):  # the server is being restarted
-                await register(self._http, "Stray")
+            with suppress(OSError, RowFailed):  # the server is being restarted
+                await register(self._port, "Stray")
                 self.tally.strays += 1
             await self._sleep(1 / STRAYS_PER_S)
 
@@ -150,11 +171,12 @@ class Life:
         while True:
             lost = losses < MOST_LOST_IN_A_ROW and (self.losing_all or self._random.random() < LOST)
             cut = lost and self._random.random() < LINE_CUT
-            response = await self._ask(connection, self._random.uniform(0, _CUT_WITHIN_S) if cut else None)
-            if response is not None and response.status_code in {400, 401}:
-                connection.signed_out = f"{response.text} {time.monotonic() - began:.0f} s on, {losses} lost"
+            answered = await self._ask(connection, self._random.uniform(0, _CUT_WITHIN_S) if cut else None)
+            if answered is not None and answered.status in {400, 401}:
+                since = f"{time.monotonic() - began:.0f} s after it was first asked for, with {losses} answers lost"
+                connection.signed_out = f"{answered.body.decode(errors='replace')} {since}"
                 return
-            answer = response.json() if response is not None and response.status_code == 200 else {}
+            answer = answered.message() if answered is not None and answered.status == 200 else {}
             following = str(answer.get("refresh_token", ""))
             self.tally.differed += bool(seen and following and following != seen)
             seen = seen or following
@@ -163,30 +185,31 @@ class Life:
                 self.tally.cut += cut
                 self.tally.dropped += not cut
                 await self._sleep(self._random.uniform(*RETRY_S))
-            elif not following:
-                await asyncio.sleep(self._random.uniform(1, 3))  # nobody is there
-            else:
+            elif following:
                 break
+            elif time.monotonic() > self._end + _PATIENCE_S:
+                connection.signed_out = "the server did not answer any more"
+                return
+            else:
+                await asyncio.sleep(self._random.uniform(1, 3))  # nobody is there
         self.tally.refreshes += 1
         self.tally.mended += losses > 0
         self.tally.over_restart += losses > 0 and self.restarts > restarts
         connection.refresh_token, connection.access_token = following, answer["access_token"]
 
-    async def _ask(self, connection: Connection, cut_after_s: float | None) -> httpx.Response | None:
+    async def _ask(self, connection: Connection, cut_after_s: float | None) -> Answered | None:
         """Send one refresh; None where nothing came back."""
         form = {"grant_type": "refresh_token", "refresh_token": connection.refresh_token}
         began = time.perf_counter()
         try:
             async with asyncio.timeout(cut_after_s):
-                response = await self._http.post("/token", data={**form, "client_id": connection.client_id})
-        except TimeoutError:
-            return None
-        except httpx.TransportError:
-            self.tally.unanswered += 1
+                answered = await _post(self._port, "/token", {**form, "client_id": connection.client_id})
+        except OSError:  # which a timeout is too
+            self.tally.unanswered += cut_after_s is None
             return None
         self.tally.latencies_ms.append((time.perf_counter() - began) * 1000)
-        self.tally.statuses[response.status_code] += 1
-        return response
+        self.tally.statuses[answered.status] += 1
+        return answered
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, but not beyond the end."""

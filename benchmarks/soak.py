@@ -24,7 +24,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import httpx
 import sqlalchemy as sa
 from rich.console import Console
 from sqlmodel import col, select
@@ -71,7 +70,11 @@ def main() -> int:
     known = facts(LOCK)
     with temporary_folder() as folder:
         soak = Soak(options, folder)
-        checks = asyncio.run(soak.run())
+        try:
+            checks = asyncio.run(soak.run())
+        except (RowFailed, OSError) as error:
+            _complain(f"soak: {error}")
+            return 1
     measured = soak.measured()
     _show(options, known, checks, measured)
     return 0 if all(check.good for check in checks) else 1
@@ -81,7 +84,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__.partition("\n")[0])
     parser.add_argument("--grants", type=between(10, 5_000), default=1_000, help="how many clients are let in (1000)")
     parser.add_argument("--seconds", type=between(10, 900), default=130, help="how long they refresh (130)")
-    parser.add_argument("--every-seconds", type=between(1, 120), default=10, help="how often each does, about (10)")
+    parser.add_argument("--every-seconds", type=between(1, 120), default=15, help="how often each does, about (15)")
     parser.add_argument("--seed", type=int, default=1, help="what chance begins with (1)")
     parser.add_argument("--json", action="store_true", help="one line of JSON on stdout, for programs")
     parser.add_argument("--write-results", action="store_true", help="rewrite the soak in benchmarks/README.md")
@@ -95,7 +98,7 @@ class Soak:
         self._options = options
         self._folder = folder
         self._port = _quiet_port()
-        self._url = f"http://127.0.0.1:{self._port}"
+        self._server: Process | None = None
         self._connections: list[Connection] = []
         self._life: Life | None = None
         self._seconds: dict[str, float] = {}
@@ -103,59 +106,54 @@ class Soak:
     async def run(self) -> list[Check]:
         """Set up, let clients in, let them live, and look at what is left."""
         await _make_people(self._folder / "data")
-        server = self._serve("first")
         try:
-            await asyncio.to_thread(server.ready)
-            limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
-            async with httpx.AsyncClient(base_url=self._url, timeout=30, limits=limits) as http:
-                self._connections = await self._let_everybody_in(http)
-                end = time.monotonic() + self._options.seconds
-                life = self._life = Life(http, self._options.every_seconds, end, self._options.seed)
-                async with asyncio.TaskGroup() as living:
-                    restarting = living.create_task(self._restart(life, server))
-                    living.create_task(life.stray())
-                    for connection in self._connections:
-                        living.create_task(life.live(connection))
-                server = restarting.result()
+            await self._serve("first")
+            self._connections = await self._let_everybody_in()
+            end = time.monotonic() + self._options.seconds
+            life = self._life = Life(self._port, self._options.every_seconds, end, self._options.seed)
+            async with asyncio.TaskGroup() as living:
+                living.create_task(self._restart(life))
+                living.create_task(life.stray())
+                for connection in self._connections:
+                    living.create_task(life.live(connection))
             return await self._checks(life.tally)
         finally:
-            await asyncio.to_thread(server.stop)
+            if self._server is not None:
+                await asyncio.to_thread(self._server.stop)
 
-    def _serve(self, name: str) -> Process:
+    async def _serve(self, name: str) -> None:
+        """Start the server, on the port and the data that it had before."""
         command = [*MERCATO, "serve", "--port", str(self._port), "--json", "--data-dir", str(self._folder / "data")]
-        log = self._folder / f"{name}.log"
-        return Process(command, cores=os.sched_getaffinity(0), log=log, environment={"MERCATO_LOG_LEVEL": "warning"})
+        log, quiet = self._folder / f"{name}.log", {"MERCATO_LOG_LEVEL": "warning"}
+        self._server = Process(command, cores=os.sched_getaffinity(0), log=log, environment=quiet)
+        await asyncio.to_thread(self._server.ready)
 
-    async def _let_everybody_in(self, http: httpx.AsyncClient) -> list[Connection]:
+    async def _let_everybody_in(self) -> list[Connection]:
         began, gate = time.monotonic(), asyncio.Semaphore(_AT_ONCE)
+        resource = f"http://127.0.0.1:{self._port}/mcp"
         async with AsyncExitStack() as stack:
-            people = [await stack.enter_async_context(signed_in(http, self._url, _owner_of(slug))) for slug in TENANTS]
+            people = [await stack.enter_async_context(signed_in(self._port, _owner_of(slug))) for slug in TENANTS]
 
             async def let_in(number: int) -> Connection:
                 async with gate:
-                    return await connect(http, people[number % len(people)], f"{self._url}/mcp", number)
+                    return await connect(self._port, people[number % len(people)], resource, number)
 
             connections = await asyncio.gather(*map(let_in, range(self._options.grants)))
         self._seconds["to let everybody in"] = time.monotonic() - began
         return connections
 
-    async def _restart(self, life: Life, server: Process) -> Process:
+    async def _restart(self, life: Life) -> None:
         """End the server in the middle, and start it again. What it answers in its last second is lost."""
+        assert self._server is not None
         await asyncio.sleep(self._options.seconds / 2 - 1)
         life.losing_all = True
         await asyncio.sleep(1)
         began = time.monotonic()
-        await asyncio.to_thread(server.stop)
+        await asyncio.to_thread(self._server.stop)
         life.losing_all = False
         life.restarts += 1
-        server = self._serve("second")
-        try:
-            await asyncio.to_thread(server.ready)
-        except BaseException:
-            await asyncio.to_thread(server.stop)
-            raise
+        await self._serve("second")
         self._seconds["to restart"] = time.monotonic() - began
-        return server
 
     async def _checks(self, tally: Tally) -> list[Check]:
         grants, seconds = self._options.grants, self._options.every_seconds
@@ -190,7 +188,8 @@ class Soak:
             "refreshes": f"{tally.refreshes:,}, {tally.refreshes / self._options.seconds:.0f} a second",
             "lost answers": f"{tally.dropped + tally.cut:,} of {asked:,}; for {tally.cut:,} of them the line was cut",
             "mended": f"{tally.mended:,} refreshes, by asking again with the same token",
-            "unanswered": f"{tally.unanswered:,} requests, while the server was away",
+            "unanswered": f"{tally.unanswered:,} requests, most of them while the server was away",
+            "answers": ", ".join(f"{count:,} of HTTP {status}" for status, count in sorted(tally.statuses.items())),
             "latency": f"median {median(ordered):.0f} ms, p99 {ordered[int(len(ordered) * 0.99)]:,.0f} ms",
             "strays": f"{tally.strays:,} clients registered that nobody let in",
             "seconds": ", ".join(f"{seconds:.1f} {what}" for what, seconds in self._seconds.items()),
@@ -247,7 +246,7 @@ def _complain(text: str) -> None:
 async def _stored(data_dir: Path) -> dict[str, int]:
     """Count what the database holds."""
     per_grant = select(sa.func.count().label("rows")).select_from(RefreshAnswer).group_by(col(RefreshAnswer.grant_id))
-    newest = sa.func.max(RefreshAnswer.rotated_at).over(partition_by=RefreshAnswer.grant_id)
+    newest = sa.func.max(RefreshAnswer.rotated_at).over(partition_by=col(RefreshAnswer.grant_id))
     ages = select((newest - col(RefreshAnswer.rotated_at)).label("age")).subquery()
     counts: dict[str, Any] = {
         "clients": select(sa.func.count()).select_from(OAuthClient),

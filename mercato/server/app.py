@@ -44,13 +44,13 @@ def create_app(settings: Settings, addresses: Addresses, *, found: Iterable[Foun
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with open_runtime(settings, addresses, found=found) as runtime:
             handlers = runtime.handlers(HttpCallers())
-            web = Web(runtime, Templates(), Cookies(runtime.site, runtime.ring, settings.port))
+            web = Web(runtime, Templates(), Cookies(runtime.site, runtime.ring))
             async with serving(runtime, handlers, web.cookies) as endpoint:
                 app.state.runtime, app.state.endpoint, app.state.web = runtime, endpoint, web
                 app.state.close_streams = handlers.close_streams
                 yield
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *oauth_routes(),
             *web_routes(),
@@ -73,6 +73,9 @@ def create_app(settings: Settings, addresses: Addresses, *, found: Iterable[Foun
         ],
         lifespan=lifespan,
     )
+    # A redirect to the address without the slash would be made of the request's own Host and scheme.
+    app.router.redirect_slashes = False
+    return app
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mercato.server.logs import log_request
@@ -110,7 +111,7 @@ class BodyLimit:
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         text = f"The body is longer than {self._max_bytes:,} bytes."
-        await error_response(413, -32600, text)(scope, receive, send)
+        await refusal(scope["path"], 413, text)(scope, receive, send)
 
 
 class HostCheck:
@@ -147,12 +148,12 @@ class HostCheck:
         host, origin = headers.get("host", "").lower(), headers.get("origin")
         if not self._known_host(host):
             text = "This server is not known under that Host: set MERCATO_PUBLIC_URL or MERCATO_ALLOWED_HOSTS."
-            await error_response(421, -32600, text)(scope, receive, send)
-        elif origin is not None and self._open_to_all(scope["path"]):
+            await refusal(scope["path"], 421, text)(scope, receive, send)
+        elif self._open_to_all(scope["path"]):  # also without an Origin: caches in between keep one answer for all
             await self._answer(scope, receive, send, "*")
         elif origin is not None and not self._known_origin(origin.lower()):
             text = "This Origin may not call: set MERCATO_ALLOWED_ORIGINS."
-            await error_response(403, -32600, text)(scope, receive, send)
+            await refusal(scope["path"], 403, text)(scope, receive, send)
         elif origin is not None:
             await self._answer(scope, receive, send, origin)
         else:
@@ -184,7 +185,14 @@ def _without_port(netloc: str) -> str:
 
 
 def _cors(origin: str) -> dict[str, str]:
-    return {"access-control-allow-origin": origin, "vary": "Origin"}
+    return {"access-control-allow-origin": origin, **({} if origin == "*" else {"vary": "Origin"})}
+
+
+def refusal(path: str, status: int, text: str) -> Response:
+    """Return a refusal in the form that callers of this address read: JSON-RPC at the endpoint, OAuth's elsewhere."""
+    if path == "/mcp" or path.startswith("/mcp/"):
+        return error_response(status, -32600, text)
+    return JSONResponse({"error": "invalid_request", "error_description": text}, status_code=status)
 
 
 async def _preflight(origin: str, wanted: str, send: Send) -> None:

@@ -141,8 +141,10 @@ class OidcProvider:
     def _verified(self, id_token: Any, jwks: Any, issuer: str, nonce: str) -> dict[str, Any]:
         """Return the claims of an id token (OpenID Connect Core, 3.1.3.7). Raises `OidcFailed`."""
         try:
-            claims = jwt.decode(str(id_token), KeySet.import_key_set(jwks), algorithms=list(_ALGORITHMS)).claims
-        except (JoseError, ValueError, TypeError, KeyError):
+            usable = [key for key in jwks["keys"] if key.get("kty") in ("RSA", "EC", "OKP")]
+            keys = KeySet.import_key_set({"keys": usable})
+            claims = jwt.decode(str(id_token), keys, algorithms=list(_ALGORITHMS)).claims
+        except (JoseError, ValueError, TypeError, KeyError, AttributeError):
             raise OidcFailed("the id token's signature is not good") from None
         audience = claims.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]

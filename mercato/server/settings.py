@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from pathlib import Path
@@ -19,6 +20,7 @@ from mercato.tenancy.secrets import KeyRing, new_key
 from mercato.tools.arguments import reason_of
 
 _ORIGIN = re.compile(r"https?://[^/\s,]+/?")
+_SERVED = "served.url"
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d+)?")
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -163,6 +165,21 @@ class Settings(BaseSettings):
             return None
         secret = self.oidc_client_secret.get_secret_value()
         return OidcSettings(self.oidc_discovery_url, self.oidc_client_id, secret, self.oidc_name)
+
+    @property
+    def served_url(self) -> str | None:
+        """Where the server of this data directory is reached, for links that commands print; None if unknown."""
+        if self.public_url is not None:
+            return self.public_url
+        try:
+            return (self.data_dir / _SERVED).read_text().strip() or None
+        except OSError:
+            return None
+
+    def note_served(self, url: str) -> None:
+        """Note where the server is reached. Where the directory cannot be written, commands take their settings."""
+        with suppress(OSError):
+            (self.data_dir / _SERVED).write_text(url)
 
     def key_ring(self) -> KeyRing:
         """Return the keys: those of the environment, or the one kept in the data directory, made at first use."""

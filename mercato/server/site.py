@@ -18,21 +18,27 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 class Site:
     """The one issuer, and the bases under which the same resources can be reached.
 
-    `localhost`, `127.0.0.1` and `[::1]` on the port listened on are aliases: a client compares what it was told with
-    what its person typed, so each has documents of its own. A token for one of them is good at all of them.
+    On this computer alone, `localhost`, `127.0.0.1` and `[::1]` on the issuer's port are aliases: a client compares
+    what it was told with what its person typed, so each has documents of its own. A token for one is good at all.
     """
 
     def __init__(self, public_url: str | None, host: str, port: int) -> None:
         suffix = "" if port == _DEFAULT_PORTS["http"] else f":{port}"
         own = "127.0.0.1" if host in _ANY or host in _LOOPBACK else f"[{host}]" if ":" in host else host
         self.issuer = public_url or f"http://{own}{suffix}"
-        self._aliases = {f"{name}{suffix}": f"http://{name}{suffix}" for name in _LOOPBACK}
+        self._aliases = _aliases(self.issuer)
         self._bases = {_origin(base) for base in (self.issuer, *self._aliases.values())}
 
     @property
     def secure(self) -> bool:
         """Whether people reach it by https."""
         return self.issuer.startswith("https://")
+
+    @property
+    def cookie_suffix(self) -> str:
+        """What tells our cookies from those of another server on the same host: browsers do not look at the port."""
+        port = urlsplit(self.issuer).port
+        return f"_{port}" if port else ""
 
     def url(self, path: str) -> str:
         """Return the absolute URL of one of our pages or endpoints."""
@@ -70,6 +76,15 @@ class Site:
         """Whether a token for `audience` may be used at `path`: there, or at something narrower below it."""
         allowed = self.path_of(audience)
         return allowed is not None and (path == allowed or path.startswith(f"{allowed}/"))
+
+
+def _aliases(issuer: str) -> dict[str, str]:
+    """Return the bases by their Host. A public issuer has none: its proxy may well send us `127.0.0.1` as Host."""
+    scheme, host, port = _origin(issuer)
+    if scheme != "http" or host not in {"localhost", "127.0.0.1", "::1"}:
+        return {}
+    suffix = "" if port == _DEFAULT_PORTS["http"] else f":{port}"
+    return {f"{name}{suffix}": f"http://{name}{suffix}" for name in _LOOPBACK}
 
 
 def reach_of(path: str, categories: Iterable[str]) -> Reach | None:

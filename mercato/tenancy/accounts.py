@@ -14,10 +14,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from mercato.tenancy.database import Database
 from mercato.tenancy.errors import InvalidValue, NotFound
 from mercato.tenancy.passwords import Password, Passwords
-from mercato.tenancy.rows import CORE_SCHEMA, identity, reference, timestamp, utc_now
+from mercato.tenancy.rows import CORE_SCHEMA, identity, reference, timestamp
 
 _LONGEST_NAME = 200
-_FIRST_LOCK = 0x6D66697273740A  # "mfirst"
 
 
 class User(SQLModel, table=True):
@@ -74,10 +73,15 @@ def clean_email(email: str) -> str:
 
 def clean_name(name: str) -> str:
     """Return a person's name on one line. Raises `InvalidValue` where nothing is left of it."""
-    cleaned = " ".join("".join(part if part.isprintable() else " " for part in name).split())[:_LONGEST_NAME]
+    cleaned = shown_text(name)[:_LONGEST_NAME]
     if not cleaned:
         raise InvalidValue("Say a name.")
     return cleaned
+
+
+def shown_text(text: str) -> str:
+    """Return a text on one line, without what hides or turns it: control characters, directions."""
+    return " ".join("".join(part if part.isprintable() else " " for part in text).split())
 
 
 async def find_account(database: Database, email: str) -> Account:
@@ -106,8 +110,13 @@ async def ensure_account(session: AsyncSession, email: str, name: str) -> User:
     return (await session.exec(select(User).where(User.email == email))).one()
 
 
-async def sign_in(database: Database, passwords: Passwords, email: str, password: str) -> Account | None:
-    """Return the account whose password this is; None for a wrong one and for no account, without a difference."""
+async def sign_in(
+    database: Database, passwords: Passwords, email: str, password: str, *, lane: str = ""
+) -> Account | None:
+    """Return the account whose password this is; None for a wrong one and for no account, without a difference.
+
+    `lane` is where the attempt comes from, see `Passwords`.
+    """
     try:
         address = clean_email(email)
     except InvalidValue:
@@ -120,9 +129,8 @@ async def sign_in(database: Database, passwords: Passwords, email: str, password
                 .where(User.email == address)
             )
         ).first()
-    if not await passwords.matches(password, row[1] if row else None) or row is None:
+    if not await passwords.matches(password, row[1] if row else None, lane=lane) or row is None:
         return None
-    await _signed_in(database, row[0])
     return await read_account(database, row[0])
 
 
@@ -140,27 +148,29 @@ async def sign_in_by_identity(
         if user_id is None and verified_email is not None:
             user = (await session.exec(select(User).where(User.email == clean_email(verified_email)))).first()
             if user is not None:
-                user_id = user.id
-                session.add(Identity(user_id=user_id, issuer=issuer, subject=subject))
+                insert = postgresql.insert(Identity).values(user_id=user.id, issuer=issuer, subject=subject)
+                await session.exec(insert.on_conflict_do_nothing(index_elements=["issuer", "subject"]))
+                user_id = (await session.exec(known)).first()  # two may come together
     if user_id is None:
         return None
-    await _signed_in(database, user_id)
     return await read_account(database, user_id)
 
 
-async def is_password(database: Database, passwords: Passwords, user_id: int, password: str) -> bool:
+async def is_password(database: Database, passwords: Passwords, user_id: int, password: str, *, lane: str = "") -> bool:
     """Whether this is the account's password."""
     async with database.system() as session:
         stored = (await session.exec(select(Password.hash).where(Password.user_id == user_id))).first()
-    return await passwords.matches(password, stored)
+    return await passwords.matches(password, stored, lane=lane)
 
 
-async def open_account(database: Database, passwords: Passwords, email: str, name: str, password: str) -> int:
+async def open_account(
+    database: Database, passwords: Passwords, email: str, name: str, password: str, *, lane: str = ""
+) -> int:
     """Make an account that signs in with a password, or give one that cannot sign in yet its name and password.
 
     Returns its id. Raises `InvalidValue`, also where the account has got a way in meanwhile.
     """
-    hashed, address = await passwords.hash(password), clean_email(email)
+    hashed, address = await passwords.hash(password, lane=lane), clean_email(email)
     async with database.system() as session:
         user_id = await _open(session, address, name, hashed)
     if user_id is None:
@@ -183,35 +193,29 @@ async def open_account_elsewhere(database: Database, issuer: str, subject: str, 
         return user.id
 
 
-async def first_account(database: Database, passwords: Passwords, email: str, name: str, password: str) -> int | None:
-    """Open the account of the first person who can sign in; None where somebody can already. Raises `InvalidValue`."""
-    hashed, address = await passwords.hash(password), clean_email(email)
-    async with database.system() as session:
-        await session.exec(select(sa.func.pg_advisory_xact_lock(_FIRST_LOCK)))  # two may come together
-        if not await _nobody(session):
-            return None
-        return await _open(session, address, name, hashed)
+async def first_account(database: Database, passwords: Passwords, email: str, name: str, password: str) -> int:
+    """Open the account of the first set-up, or return the one that an attempt before left behind.
+
+    Raises `InvalidValue`, also where that one has another password.
+    """
+    try:
+        return await open_account(database, passwords, email, name, password)
+    except InvalidValue:
+        account = await sign_in(database, passwords, email, password)
+        if account is None:
+            raise
+        return account.user_id
 
 
-async def set_password(database: Database, passwords: Passwords, user_id: int, password: str) -> None:
+async def set_password(
+    database: Database, passwords: Passwords, user_id: int, password: str, *, lane: str = ""
+) -> None:
     """Give an account a password, in the place of an older one. Raises `InvalidValue`."""
-    hashed = await passwords.hash(password)
+    hashed = await passwords.hash(password, lane=lane)
     insert = postgresql.insert(Password).values(user_id=user_id, hash=hashed)
     changed = {"hash": hashed, "changed_at": sa.func.now()}
     async with database.system() as session:
         await session.exec(insert.on_conflict_do_update(index_elements=["user_id"], set_=changed))
-
-
-async def nobody_can_sign_in(database: Database) -> bool:
-    """Whether no account has a way in yet: the state in which the first owner is awaited."""
-    async with database.system() as session:
-        return await _nobody(session)
-
-
-async def _nobody(session: AsyncSession) -> bool:
-    password = (await session.exec(select(Password.user_id).limit(1))).first()
-    elsewhere = (await session.exec(select(Identity.id).limit(1))).first()
-    return password is None and elsewhere is None
 
 
 async def _open(session: AsyncSession, email: str, name: str, hashed: str) -> int | None:
@@ -223,11 +227,6 @@ async def _open(session: AsyncSession, email: str, name: str, hashed: str) -> in
         return None
     user.name = name
     return user.id
-
-
-async def _signed_in(database: Database, user_id: int) -> None:
-    async with database.system() as session:
-        await session.exec(sa.update(User).where(col(User.id) == user_id).values(last_login_at=utc_now()))
 
 
 def _accounts() -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,7 +20,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from mercato.tenancy.accounts import User
 from mercato.tenancy.database import Database, TenantDatabase
-from mercato.tenancy.errors import NotFound
+from mercato.tenancy.errors import InvalidValue, NotFound
 from mercato.tenancy.memberships import Membership, Role
 from mercato.tenancy.principal import READ, WRITE, Principal
 from mercato.tenancy.rows import CORE_SCHEMA, TenantOwned, identity, reference, timestamp, utc_now
@@ -116,8 +116,8 @@ class WrongResource(Refused):
     """A token was asked for something else than what the person allowed."""
 
 
-Answer = Callable[[Granted, str], Awaitable[bytes]]
-"""Makes the answer to a refresh from the grant and the next refresh token."""
+Answer = Callable[[Granted, str], bytes]
+"""Makes the answer to a refresh from the grant and the next refresh token, at once: the grant is locked."""
 
 
 class RefreshTokens:
@@ -156,15 +156,21 @@ class RefreshTokens:
                 return await self._exchange(session, row, granted, token, answer)
             kept = await _recent_answer(session, token)
             if kept is not None:
-                return self._ring.open(kept.sealed, _place(kept))
+                return self._opened(kept)
             row.revoked_at, row.revoked_because = utc_now(), "a refresh token was used twice"
         raise Refused("The refresh token has been used before, so access was ended.", ended=granted.tenant_id)
+
+    def _opened(self, kept: RefreshAnswer) -> bytes:
+        try:
+            return self._ring.open(kept.sealed, _place(kept))
+        except InvalidValue:
+            raise Refused("The answer was sealed with a key that is gone: connect anew.") from None
 
     async def _exchange(
         self, session: AsyncSession, row: ClientGrant, granted: Granted, token: str, answer: Answer
     ) -> bytes:
         following = self.new(row.id)
-        body = await answer(granted, following)
+        body = answer(granted, following)
         now = utc_now()
         kept = RefreshAnswer(tenant_id=row.tenant_id, grant_id=row.id, digest=digest(token), sealed=b"")
         session.add(kept)

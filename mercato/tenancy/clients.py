@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -13,14 +13,20 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel, col, select
 
 from mercato.tenancy.client_grants import ClientGrant
+from mercato.tenancy.codes import AuthorizationCode
 from mercato.tenancy.database import Database
 from mercato.tenancy.errors import AlreadyExists, NotFound
 from mercato.tenancy.rows import CORE_SCHEMA, identity, timestamp, utc_now
 
 UNUSED_FOR = timedelta(days=1)
 """How long a client that nobody ever allowed anything is kept: the time a person may take to sign in, and more."""
-MOST_UNUSED = 2_000
-"""How many of those are kept at most; beyond that the oldest go, so that a flood cannot fill the table."""
+MOST_UNUSED = 10_000
+"""How many of those are kept at most. Beyond that the oldest go, so that a flood cannot fill the table, and who
+connects meanwhile still has some minutes to sign in."""
+
+
+REAPED_EVERY = 20
+"""The clean-up looks through all of them, so only one addition in so many does it."""
 
 
 class ClientKind(StrEnum):
@@ -71,6 +77,13 @@ async def find_client(database: Database, client_id: str) -> OAuthClient | None:
         return (await session.exec(select(OAuthClient).where(OAuthClient.client_id == client_id))).first()
 
 
+async def find_clients(database: Database, client_ids: Iterable[str]) -> dict[str, OAuthClient]:
+    """Return the clients of these ids, as far as they are known."""
+    async with database.system() as session:
+        found = await session.exec(select(OAuthClient).where(col(OAuthClient.client_id).in_(set(client_ids))))
+        return {client.client_id: client for client in found}
+
+
 async def add_client(database: Database, client: OAuthClient) -> OAuthClient:
     """Store a new client, and let those go that nobody uses. Raises `AlreadyExists`."""
     async with database.system() as session:
@@ -79,7 +92,8 @@ async def add_client(database: Database, client: OAuthClient) -> OAuthClient:
             raise AlreadyExists(f"There is a client {client.client_id!r} already.")
         session.add(client)
         await session.flush()
-        await session.exec(_unused())
+        if client.id % REAPED_EVERY == 0:
+            await session.exec(_unused())
     return client
 
 
@@ -97,8 +111,17 @@ async def save_document(database: Database, client: OAuthClient) -> OAuthClient:
     )
     async with database.system() as session:
         await session.exec(saved)
-        await session.exec(_unused())
-        return (await session.exec(select(OAuthClient).where(OAuthClient.client_id == client.client_id))).one()
+        row = (await session.exec(select(OAuthClient).where(OAuthClient.client_id == client.client_id))).one()
+        if row.id % REAPED_EVERY == 0:
+            await session.exec(_unused(but=row.id))
+        return row
+
+
+async def touch_client(database: Database, client: OAuthClient) -> None:
+    """Note that a person looks at what a client asks for: it is in use, and stays."""
+    async with database.system() as session:
+        this = col(OAuthClient.id) == client.id
+        await session.exec(sa.update(OAuthClient).where(this).values(last_used_at=utc_now()))
 
 
 async def list_clients(database: Database) -> Sequence[OAuthClient]:
@@ -119,14 +142,17 @@ async def remove_client(database: Database, client_id: str) -> list[int]:
         return sorted(set((await session.exec(ended.returning(col(ClientGrant.tenant_id)))).scalars()))
 
 
-def _unused() -> sa.Delete:
+def _unused(*, but: int = 0) -> sa.Delete:
     """Return the statement that removes clients which nobody allowed anything: those too old, and those too many."""
     granted = sa.exists().where(col(ClientGrant.client_id) == OAuthClient.client_id)
-    never_granted = sa.and_(col(OAuthClient.kind) != ClientKind.STATIC, sa.not_(granted))
-    newest_first = sa.select(col(OAuthClient.id)).where(never_granted).order_by(col(OAuthClient.id).desc())
-    too_old = sa.and_(never_granted, col(OAuthClient.created_at) < utc_now() - UNUSED_FOR)
-    return (
-        sa.delete(OAuthClient)
-        .where(sa.or_(too_old, col(OAuthClient.id).in_(newest_first.offset(MOST_UNUSED))))
-        .execution_options(synchronize_session=False)
+    awaited = sa.exists().where(
+        col(AuthorizationCode.client_id) == OAuthClient.client_id, col(AuthorizationCode.expires_at) > utc_now()
     )
+    unused = sa.and_(
+        col(OAuthClient.kind) != ClientKind.STATIC, col(OAuthClient.id) != but, sa.not_(granted), sa.not_(awaited)
+    )
+    seen_at = sa.func.coalesce(col(OAuthClient.last_used_at), col(OAuthClient.created_at))
+    too_many = sa.select(col(OAuthClient.id)).where(unused).order_by(seen_at.desc()).offset(MOST_UNUSED)
+    too_old = sa.and_(unused, seen_at < utc_now() - UNUSED_FOR)
+    removed = sa.delete(OAuthClient).where(sa.or_(too_old, col(OAuthClient.id).in_(too_many)))
+    return removed.execution_options(synchronize_session=False)

@@ -32,6 +32,8 @@ from mercato.tenancy.signing import digest
 from mercato.tenancy.tenants import TenantRecord
 
 GOOD_FOR = timedelta(minutes=10)
+_REAPED_EVERY = 20
+"""The clean-up looks through all grants, so only one code in so many does it."""
 _REMEMBERED_FOR = timedelta(days=1)
 """So long a code that is shown again still ends what it gave."""
 
@@ -46,6 +48,7 @@ class AuthorizationCode(TenantOwned, table=True):
             ["tenant_id", "membership_id"], [f"{CORE_SCHEMA}.memberships.tenant_id", f"{CORE_SCHEMA}.memberships.id"]
         ),
         sa.Index(None, "tenant_id", "membership_id"),
+        sa.Index(None, "client_id"),
         sa.Index(None, "expires_at"),
         {"schema": CORE_SCHEMA},
     )
@@ -81,12 +84,14 @@ class Redemption:
 
 
 async def issue_code(database: Database, code: AuthorizationCode) -> str:
-    """Store a code; return its text. Codes and grants that are long over are removed."""
+    """Store a code; return its text. Now and then codes and grants that are long over are removed."""
     text = secrets.token_urlsafe(32)
     code.digest, code.expires_at = digest(text), utc_now() + GOOD_FOR
     async with database.system() as session:
         session.add(code)
-        await _reap(session)
+        await session.flush()
+        if code.id % _REAPED_EVERY == 0:
+            await _reap(session)
     return text
 
 

@@ -7,7 +7,7 @@ security in the database; the guard on ORM sessions is a second, independent lay
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -31,6 +31,17 @@ Statement = sa.Select[*tuple[Any, ...]]
 """A SELECT of any columns."""
 
 _MOST_SHAPES = 1_000
+_CONNECT_TIMEOUT_S = 5
+"""Clients give up after ten."""
+_OUTAGES = ("08", "53", "57P", "25006", "55P03", "57014")
+"""What PostgreSQL says of itself: no connection, no room, shutting down or starting up, only a standby; and what it
+says where something else held it up for too long."""
+_SYSTEM_LIMITS = {
+    "lock_timeout": "4s",
+    "statement_timeout": "8s",
+    "idle_in_transaction_session_timeout": "60s",
+}
+"""Of sessions that everybody's requests wait for: one row that is locked must not hold up the rest."""
 _SET_TENANT = sa.text("select set_config('app.tenant_id', :tenant_id, true)")
 _TENANT_COLUMN = sa.column("tenant_id", sa.BigInteger())
 
@@ -42,7 +53,7 @@ class Database:
         self._app = _engine(url, APP_ROLE, pool_size)
         self._read = self._app.execution_options(postgresql_readonly=True)
         self._filter = TenantFilter()
-        self._system = _engine(url, SYSTEM_ROLE, max(2, pool_size // 4))
+        self._system = _engine(url, SYSTEM_ROLE, max(4, pool_size // 2), _SYSTEM_LIMITS)
 
     @asynccontextmanager
     async def tenant(self, tenant_id: int, *, read_only: bool = False) -> AsyncIterator[TenantDatabase]:
@@ -78,7 +89,8 @@ class Database:
 def is_outage(error: BaseException) -> bool:
     """Whether an error means that the database does not answer, and not that something is wrong with a statement."""
     if isinstance(error, exc.DBAPIError):
-        return error.connection_invalidated or isinstance(error.orig, OSError)
+        state = str(getattr(error.orig, "sqlstate", None) or "")
+        return error.connection_invalidated or isinstance(error.orig, OSError) or state.startswith(_OUTAGES)
     outages = (OSError, exc.TimeoutError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError)
     return isinstance(error, outages) and not isinstance(error, TimeoutError)
 
@@ -141,16 +153,28 @@ class TenantDatabase:
             await self._session.close()
 
 
-def _engine(url: str, role: str, pool_size: int) -> AsyncEngine:
+def _engine(url: str, role: str, pool_size: int, limits: Mapping[str, str] | None = None) -> AsyncEngine:
     engine = create_async_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
         pool_size=pool_size,
         max_overflow=pool_size,
         hide_parameters=True,  # an error's text goes to the log, and parameters hold what people wrote
-        connect_args={"server_settings": {"role": role, "application_name": "mercato", "jit": "off"}},
+        connect_args={
+            "timeout": _CONNECT_TIMEOUT_S,
+            "server_settings": {"role": role, "application_name": "mercato", "jit": "off", **(limits or {})},
+        },
     )
+    event.listen(engine.sync_engine, "do_connect", _connect)
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine
+
+
+def _connect(dialect: Any, record: Any, arguments: Any, parameters: Any) -> Any:
+    """Say that nobody answered, and not that something took too long: a tool's own time-out has the same type."""
+    try:
+        return dialect.connect(*arguments, **parameters)
+    except TimeoutError:
+        raise ConnectionError(f"PostgreSQL did not answer within {_CONNECT_TIMEOUT_S} s") from None
 
 
 def _refuse_closed(connection: Any, record: Any, proxy: Any) -> None:

@@ -13,7 +13,7 @@ from mercato.tenancy import audit
 from mercato.tenancy.accounts import Identity, User, clean_email
 from mercato.tenancy.database import Database, TenantDatabase
 from mercato.tenancy.errors import NotFound
-from mercato.tenancy.memberships import Role, admit
+from mercato.tenancy.memberships import Membership, Role, admit
 from mercato.tenancy.passwords import Password
 from mercato.tenancy.principal import READ, WRITE, Principal
 from mercato.tenancy.rows import CORE_SCHEMA, TenantOwned, identity, reference, timestamp, utc_now
@@ -66,16 +66,19 @@ async def invite(
 ) -> tuple[Invitation, str]:
     """Invite a person; return the invitation and its token. Earlier ones of the same address are revoked."""
     address = clean_email(email)
-    earlier = sa.update(Invitation).where(
-        col(Invitation.email) == address,
-        col(Invitation.accepted_at).is_(None),
-        col(Invitation.revoked_at).is_(None),
-    )
-    await db.session.exec(earlier.values(revoked_at=utc_now()))
+    await withdraw(db, address)
     row = Invitation(email=address, role=role, invited_by_user_id=invited_by_user_id, expires_at=utc_now() + GOOD_FOR)
     db.session.add(row)
     await db.session.flush()
     return row, signer.sign(_TOKEN.pack(row.tenant_id, row.id))
+
+
+async def withdraw(db: TenantDatabase, email: str) -> None:
+    """Revoke the open invitations of an address."""
+    open_ones = sa.update(Invitation).where(
+        col(Invitation.email) == email, col(Invitation.accepted_at).is_(None), col(Invitation.revoked_at).is_(None)
+    )
+    await db.session.exec(open_ones.values(revoked_at=utc_now()))
 
 
 async def find_invitation(database: Database, signer: Signer, token: str) -> Invited:
@@ -87,16 +90,17 @@ async def find_invitation(database: Database, signer: Signer, token: str) -> Inv
     async with database.system() as session:
         found = (
             await session.exec(
-                select(Invitation, TenantRecord.name, User.id)
+                select(Invitation, TenantRecord.name, User.id, Membership.changed_at)
                 .join(TenantRecord, col(TenantRecord.id) == Invitation.tenant_id)
                 .outerjoin(User, col(User.email) == Invitation.email)
+                .outerjoin(Membership, _of_the_same())
                 .where(Invitation.id == invitation_id, Invitation.tenant_id == tenant_id)
                 .where(col(TenantRecord.removed_at).is_(None))
             )
         ).first()
-        if found is None or not _is_good(found[0]):
+        if found is None or not _is_good(found[0], found[3]):
             raise NotFound("This invitation has been used, was withdrawn or has expired: ask for a new one.")
-        row, tenant_name, user_id = found
+        row, tenant_name, user_id, _ = found
         inviter = select(User.name).where(User.id == row.invited_by_user_id)
         invited_by = (await session.exec(inviter)).first() if row.invited_by_user_id else None
         ways = sa.or_(
@@ -127,10 +131,13 @@ async def accept_invitation(database: Database, invited: Invited, user_id: int) 
             col(Invitation.expires_at) > utc_now(),
         )
         .values(accepted_at=utc_now())
-        .returning(col(Invitation.id))
+        .returning(col(Invitation.created_at))
     )
+    changed = select(Membership.changed_at).where(Membership.user_id == user_id)
     async with database.tenant(invited.tenant_id) as db:
-        if (await db.session.exec(used)).first() is None:
+        made = (await db.session.exec(used)).scalar()
+        decided = (await db.session.exec(changed)).first()
+        if made is None or (decided is not None and decided > made):
             raise NotFound("This invitation has just been used: ask for a new one.")
         membership = await admit(db, user_id, invited.role)
         principal = Principal(
@@ -146,5 +153,11 @@ async def accept_invitation(database: Database, invited: Invited, user_id: int) 
         audit.record(db, principal, "invitation.accept", given, {"role": str(invited.role)})
 
 
-def _is_good(row: Invitation) -> bool:
-    return row.accepted_at is None and row.revoked_at is None and row.expires_at > utc_now()
+def _is_good(row: Invitation, decided_at: datetime | None) -> bool:
+    """Whether it may be used: what was decided about the member since then counts more."""
+    overtaken = decided_at is not None and decided_at > row.created_at
+    return not overtaken and row.accepted_at is None and row.revoked_at is None and row.expires_at > utc_now()
+
+
+def _of_the_same() -> sa.ColumnElement[bool]:
+    return sa.and_(col(Membership.tenant_id) == col(Invitation.tenant_id), col(Membership.user_id) == col(User.id))

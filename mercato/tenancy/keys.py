@@ -22,6 +22,8 @@ from mercato.tenancy.tenants import TenantRecord
 
 PREFIX = "mck_"
 EVERY_SCOPE = "*"
+MOST_OF_A_MEMBER = 100
+_MOST_LISTED = 500
 _SHOWN_CHARACTERS = 10
 
 
@@ -68,7 +70,7 @@ def check_scopes(scopes: Iterable[str], categories: Iterable[str]) -> list[str]:
 async def create_key(
     db: TenantDatabase, membership: Membership, name: str, scopes: Sequence[str], expires_at: datetime | None
 ) -> tuple[ApiKey, str]:
-    """Create a key; return its row and the key itself, which cannot be had again."""
+    """Create a key; return its row and the key itself, which cannot be had again. Raises `InvalidValue`."""
     key = PREFIX + secrets.token_urlsafe(32)
     row = ApiKey(
         membership_id=membership.id,
@@ -78,6 +80,9 @@ async def create_key(
         scopes=list(scopes),
         expires_at=expires_at,
     )
+    live = select(sa.func.count()).where(ApiKey.membership_id == membership.id, col(ApiKey.revoked_at).is_(None))
+    if (await db.session.exec(live)).one() >= MOST_OF_A_MEMBER:
+        raise InvalidValue(f"A member may have {MOST_OF_A_MEMBER} keys: revoke one first.")
     db.session.add(row)
     await db.session.flush()
     return row, key
@@ -106,14 +111,15 @@ class KeyOfMember:
 
 
 async def list_keys_of(db: TenantDatabase, *, membership_id: int | None = None) -> Sequence[KeyOfMember]:
-    """Return keys with their members, the newest first, revoked ones included; of one member, or of all."""
+    """Return keys with their members, those that are good first, the newest first; of one member, or of all."""
     key = (getattr(ApiKey, name) for name in _SHOWN)
     statement = (
         sa.select(col(ApiKey.id), col(ApiKey.membership_id), col(User.id), col(User.name), *key)
         .select_from(ApiKey)
         .join(Membership, col(Membership.id) == ApiKey.membership_id)
         .join(User, col(User.id) == Membership.user_id)
-        .order_by(col(ApiKey.id).desc())
+        .order_by(col(ApiKey.revoked_at).desc().nulls_first(), col(ApiKey.id).desc())
+        .limit(_MOST_LISTED)
     )
     if membership_id is not None:
         statement = statement.where(col(ApiKey.membership_id) == membership_id)

@@ -37,7 +37,10 @@ class Role(StrEnum):
 
 
 class Membership(TenantOwned, table=True):
-    """One person in one tenant. A membership that was ended stays, as `removed_at`, for the audit."""
+    """One person in one tenant. A membership that was ended stays, as `removed_at`, for the audit.
+
+    `changed_at` is when its role was last given or taken: an invitation from before that is void.
+    """
 
     __tablename__ = "memberships"
     __table_args__ = (
@@ -53,6 +56,7 @@ class Membership(TenantOwned, table=True):
     user_id: int = reference()
     role: str
     created_at: datetime = timestamp(now=True)
+    changed_at: datetime = timestamp(now=True)
     removed_at: datetime | None = timestamp(nullable=True)
 
 
@@ -92,22 +96,14 @@ async def admit(db: TenantDatabase, user_id: int, role: Role) -> Membership:
         membership = Membership(user_id=user_id, role=role)
         db.session.add(membership)
     elif role is not Role.OWNER:
-        await _keep_an_owner(db, membership)
-    membership.role, membership.removed_at = role, None
+        await keep_an_owner(db, membership)
+    membership.role, membership.removed_at, membership.changed_at = role, None, utc_now()
     await db.session.flush()
     return membership
 
 
-async def remove_member(db: TenantDatabase, membership_id: int) -> None:
-    """End a membership; its keys are refused from now on. Raises `InvalidValue` for the last owner."""
-    statement = select(Membership).where(Membership.id == membership_id)
-    membership = (await db.session.exec(statement)).one()
-    await _keep_an_owner(db, membership)
-    membership.removed_at = membership.removed_at or utc_now()
-
-
-async def _keep_an_owner(db: TenantDatabase, leaving: Membership) -> None:
-    """Refuse to let the last owner go. The owners are locked, so that two cannot go at once."""
+async def keep_an_owner(db: TenantDatabase, leaving: Membership) -> None:
+    """Refuse to let the last owner go: raises `InvalidValue`. The owners are locked, so that two cannot go at once."""
     present = select(Membership).where(Membership.role == Role.OWNER, col(Membership.removed_at).is_(None))
     owners = (await db.session.exec(present.order_by(col(Membership.id)).with_for_update())).all()
     if [owner.id for owner in owners] == [leaving.id]:

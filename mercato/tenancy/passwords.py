@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import secrets
 import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
 import sqlalchemy as sa
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from argon2.profiles import RFC_9106_LOW_MEMORY
 from sqlmodel import Field, SQLModel
 
 from mercato.tenancy.errors import Busy, InvalidValue
@@ -19,8 +21,19 @@ from mercato.tenancy.rows import CORE_SCHEMA, timestamp
 
 SHORTEST, LONGEST = 12, 256
 _AT_ONCE = 2
-"""Comparisons at a time: each takes 64 MiB and a core, and the rest of the server must go on."""
-_MOST_WAITING = 400
+"""Comparisons at a time: each takes a core, and the rest of the server must go on."""
+_MOST_WAITING, _FAIR_SHARE = 2_000, 50
+"""Above the first, a lane that has its share already is refused; others are not."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The comparisons of one origin, one after the other."""
+
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    users: int = 0
 
 
 class Password(SQLModel, table=True):
@@ -38,34 +51,50 @@ class Password(SQLModel, table=True):
 
 
 class Passwords:
-    """Hashes and compares (RFC 9106, second recommended option: 64 MiB, 3 passes)."""
+    """Hashes and compares, a few at a time (OWASP's recommendation for argon2id: 19 MiB, 2 passes, 1 lane).
+
+    Each call says where it comes from, its `lane`: one lane has one comparison at a time, so that a crowd from one
+    address delays itself and nobody else.
+    """
 
     def __init__(self) -> None:
-        self._hasher = PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
+        self._hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
         self._limiter = anyio.CapacityLimiter(_AT_ONCE)
+        self._lanes: dict[str, _Lane] = {}
+        self._waiting = 0
         self._nobodys: str | None = None
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, *, lane: str = "") -> str:
         """Return the hash of a password. Raises `Busy`, and `InvalidValue` for one that is too short or too long."""
         cleaned = check_password(password)
-        self._refuse_a_crowd()
-        return await anyio.to_thread.run_sync(self._hasher.hash, cleaned, limiter=self._limiter)
+        return await self._run(lane, self._hasher.hash, cleaned)
 
-    async def matches(self, password: str, stored: str | None) -> bool:
+    async def matches(self, password: str, stored: str | None, *, lane: str = "") -> bool:
         """Whether this is the password. Takes as long for None, so that nobody learns which accounts exist.
 
         Raises `Busy`.
         """
-        self._refuse_a_crowd()
         if stored is None and self._nobodys is None:
-            self._nobodys = await self.hash(secrets.token_urlsafe())
+            self._nobodys = await self.hash(secrets.token_urlsafe(), lane=lane)
         known = stored or self._nobodys or ""
-        good = await anyio.to_thread.run_sync(self._verify, known, _normal(password), limiter=self._limiter)
+        good = await self._run(lane, self._verify, known, _normal(password))
         return good and stored is not None
 
-    def _refuse_a_crowd(self) -> None:
-        if self._limiter.statistics().tasks_waiting >= _MOST_WAITING:
+    async def _run(self, name: str, work: Callable[..., Result], *arguments: str) -> Result:
+        lane = self._lanes.setdefault(name, _Lane())
+        share = max(_FAIR_SHARE, _MOST_WAITING // len(self._lanes))
+        if self._waiting >= _MOST_WAITING and lane.users >= share:
             raise Busy("Too many people are signing in at this moment. Try again in a minute.")
+        self._waiting += 1
+        lane.users += 1
+        try:
+            async with lane.lock:
+                return await anyio.to_thread.run_sync(work, *arguments, limiter=self._limiter)
+        finally:
+            self._waiting -= 1
+            lane.users -= 1
+            if not lane.users:
+                self._lanes.pop(name, None)
 
     def _verify(self, stored: str, password: str) -> bool:
         try:

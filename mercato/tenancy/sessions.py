@@ -83,6 +83,7 @@ async def start_session(database: Database, user_id: int, device: str) -> str:
     async with database.system() as session:
         await session.exec(sa.delete(BrowserSession).where(col(BrowserSession.expires_at) <= now))
         session.add(row)
+        await session.exec(sa.update(User).where(col(User.id) == user_id).values(last_login_at=now))
         await session.flush()
         kept = select(BrowserSession.id).where(BrowserSession.user_id == user_id)
         newest = kept.order_by(col(BrowserSession.id).desc()).limit(_MOST_OF_ONE)

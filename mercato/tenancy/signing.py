@@ -37,7 +37,7 @@ class Signer:
 
 def digest(text: str) -> bytes:
     """Return what is stored of a random token: its SHA-256. A fast hash is enough where there is nothing to guess."""
-    return hashlib.sha256(text.encode()).digest()
+    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
 
 
 def _text_of(data: bytes) -> str:

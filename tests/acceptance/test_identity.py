@@ -24,7 +24,7 @@ def said(server: Server, *arguments: str, stdin: str | None = None) -> Any:
         capture_output=True,
         text=True,
         timeout=120,
-        env={**ENVIRONMENT, "MERCATO_DATA_DIR": str(server.data_dir), "MERCATO_PORT": server.url.split(":")[2][:-4]},
+        env={**ENVIRONMENT, "MERCATO_DATA_DIR": str(server.data_dir)},
         check=False,
     )
     assert done.returncode == 0, done.stderr

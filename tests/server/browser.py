@@ -77,7 +77,8 @@ class Browser:
 
     async def send(self, page: httpx.Response, action: str, **given: str | list[str] | None) -> httpx.Response:
         """Fill in a form of a page and send it. A list ticks several boxes; None leaves a field out."""
-        form = next(form for form in forms_of(page) if urlsplit(form.action).path == action)
+        sending = [form for form in forms_of(page) if form.method.lower() == "post"]
+        form = next(form for form in sending if urlsplit(form.action).path == action)
         fields = [(name, value) for name, value in form.fields if name not in given]
         for name, value in given.items():
             if value is not None:
@@ -94,7 +95,7 @@ class Browser:
     async def _follow(self, response: httpx.Response) -> httpx.Response:
         for _ in range(10):
             location = response.headers.get("location", "")
-            if not response.is_redirect or not (location.startswith("/") or location.startswith(f"{self._origin}/")):
+            if not response.is_redirect or not location.startswith(("/", f"{self._origin}/")):
                 return response
             response = await self.http.get(location)
         raise AssertionError("too many redirects")

@@ -26,6 +26,7 @@ SYSTEM_SESSIONS = {
     "mercato/tenancy/invitations.py": "a link is looked up before its tenant is known",
     "mercato/tenancy/keys.py": "a key is looked up before its tenant is known",
     "mercato/tenancy/memberships.py": "an account belongs to no tenant",
+    "mercato/tenancy/onboarding.py": "an account belongs to no tenant",
     "mercato/tenancy/sessions.py": "a session belongs to a person, and to no tenant",
     "mercato/tenancy/signing_keys.py": "the keys are the deployment's",
     "mercato/tenancy/tenants.py": "a tenant belongs to no tenant",

@@ -6,7 +6,8 @@ import anyio
 import pytest
 
 from mercato.tenancy.errors import InvalidValue, NotFound
-from mercato.tenancy.memberships import Role, add_member, find_member, list_members, remove_member
+from mercato.tenancy.memberships import Role, add_member, find_member, list_members
+from mercato.tenancy.removal import remove_member
 
 
 async def test_a_person_may_be_a_member_of_two_tenants_with_a_role_in_each(database, tenant, other_tenant):

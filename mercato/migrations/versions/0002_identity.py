@@ -33,6 +33,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Remove them."""
+    op.drop_column("memberships", "changed_at", schema="mercato")
     for table in ("refresh_answers", "authorization_codes", "client_grants", "invitations", *OF_NOBODY):
         op.drop_table(table, schema="mercato")
 
@@ -129,6 +130,7 @@ def _accounts() -> None:
 
 
 def _invitations() -> None:
+    op.add_column("memberships", _time("changed_at", now=True), schema="mercato")
     op.create_table(
         "invitations",
         _tenant_id(),
@@ -233,6 +235,7 @@ def _codes() -> None:
         schema="mercato",
     )
     _index("authorization_codes", "tenant_id", "membership_id")
+    _index("authorization_codes", "client_id")
     _index("authorization_codes", "expires_at")
 
 
@@ -259,8 +262,10 @@ def _keys() -> None:
 
 def _policies() -> None:
     """What a tenant may see of its own is who was invited and what was allowed to whom; the rest is the system's."""
-    protect_tenant_rows(op, "mercato.invitations", app=("select", "insert", "update"))
-    protect_tenant_rows(op, "mercato.client_grants", app=("select", "update"))
+    protect_tenant_rows(op, "mercato.invitations", app=("select", "insert", "update (accepted_at, revoked_at)"))
+    protect_tenant_rows(op, "mercato.client_grants", app=("select", "update (revoked_at, revoked_because)"))
+    op.execute("revoke update, delete on mercato.api_keys from mercato_app")
+    op.execute("grant update (revoked_at, last_used_at) on mercato.api_keys to mercato_app")
     for table in ("authorization_codes", "refresh_answers"):
         protect_tenant_rows(op, f"mercato.{table}", app=())
     for table in OF_NOBODY:

@@ -20,7 +20,8 @@ async def invite_link(runtime: Runtime, tenant: Tenant, email: str, role: Role) 
         signer = Signer(runtime.ring, PURPOSE)
         row, token = await invite(act.db, signer, email, role, invited_by_user_id=None)
         act.effect["id"] = row.id
-    return runtime.site.url(f"/invitation?token={quote(token, safe='')}")
+    base = runtime.settings.served_url or runtime.site.issuer
+    return f"{base}/invitation?token={quote(token, safe='')}"
 
 
 async def link_for(runtime: Runtime, tenant: Tenant, email: str, role: Role) -> str | None:

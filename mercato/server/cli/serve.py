@@ -80,6 +80,7 @@ async def _serve(settings: Settings, engines: Engines, listening: socket.socket,
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         watching = asyncio.create_task(_watch(engines))
         await server.until_started(serving)
+        settings.note_served(app.state.runtime.site.issuer)
         _announce(app.state.runtime.site.url("/mcp"), await setup_address(app.state.runtime), shown, as_json)
         await serving
         watching.cancel()

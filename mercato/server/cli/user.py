@@ -129,7 +129,8 @@ def remove(
 
     async def work(runtime: Runtime) -> None:
         from mercato.server.cli.acting import acting
-        from mercato.tenancy.memberships import find_member, remove_member
+        from mercato.tenancy.memberships import find_member
+        from mercato.tenancy.removal import remove_member
 
         async with acting(runtime, tenant, "user.remove", {"email": email}) as act:
             member = await find_member(runtime.database, act.tenant, email)

@@ -18,8 +18,6 @@ from mercato.tenancy.reach import Reach
 
 LONGEST_STATE = 512
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
-_EXTRA = {"tenant"}
-"""Parameters of ours, on top of the client's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +76,7 @@ async def _client(oauth: AuthorizationServer, client_id: str | None) -> OAuthCli
         return await oauth.clients.find(client_id)
     except OAuthError as error:
         raise Unauthorizable(
-            f"The program that sent you here is not known. {error.description} "
+            f"The program that sent you here cannot be connected. {error.description} "
             "Remove the connection there, and add it anew."
         ) from None
 
@@ -135,7 +133,7 @@ def _first_values(query: str) -> dict[str, str]:
         if name in {"client_id", "redirect_uri"} and first.get(name, value) != value:
             raise Unauthorizable(f"The address says two things about who wants to connect: {name} is given twice.")
         first.setdefault(name, value)
-    return {name: value for name, value in first.items() if value and name not in _EXTRA}
+    return {name: value for name, value in first.items() if value}
 
 
 def _redirect(uri: str, state: str | None, issuer: str, values: Mapping[str, str]) -> str:

@@ -13,19 +13,23 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 import orjson
+import structlog
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 from starlette.requests import Request
 
 from mercato.server.oauth.clients import Clients
-from mercato.server.oauth.errors import ClientRefused, OAuthError
+from mercato.server.oauth.errors import ClientRefused, OAuthError, TryLater
 from mercato.server.oauth.outside import Outside, Unreachable
+from mercato.server.oauth.registration import is_costly
 from mercato.server.site import Site
 from mercato.tenancy.assertions import use_assertion
 from mercato.tenancy.clients import OAuthClient
 from mercato.tenancy.database import Database
 from mercato.tenancy.signing import digest
+
+log = structlog.stdlib.get_logger(__name__)
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ALGORITHMS = ("RS256", "PS256", "ES256", "ES384", "EdDSA")
@@ -63,7 +67,9 @@ class ClientAuthentication:
 
     async def _find(self, client_id: str, *, basic: bool = False) -> OAuthClient:
         try:
-            return await self._clients.find(client_id)
+            return await self._clients.find(client_id, new=False)
+        except TryLater:
+            raise
         except OAuthError as error:
             raise ClientRefused(error.description, basic=basic) from None
 
@@ -121,31 +127,37 @@ class _ClientKeys:
 
     def __init__(self, outside: Outside) -> None:
         self._outside = outside
-        self._kept: OrderedDict[str, tuple[float, KeySet]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[float, KeySet | None]] = OrderedDict()
 
     async def of(self, client: OAuthClient, *, again: bool) -> KeySet:
         if client.jwks is not None:
             return _key_set(client.jwks)
         url = client.jwks_uri or ""
         read_at, keys = self._kept.get(url, (float("-inf"), None))
-        if keys is not None and time.monotonic() - read_at < (_KEYS_ASKED_EVERY_S if again else _KEYS_FRESH_S):
-            return keys
+        if time.monotonic() - read_at < (_KEYS_ASKED_EVERY_S if again or keys is None else _KEYS_FRESH_S):
+            return _there(keys)
         try:
             document = await self._outside.read(url, most_bytes=_MOST_KEYS_BYTES)
             keys = _key_set(orjson.loads(document.body or b""))
-        except (Unreachable, orjson.JSONDecodeError) as error:
-            if keys is None:
-                raise ClientRefused(f"The client's keys cannot be read. {error}") from None
-        self._kept[url] = (time.monotonic(), keys)
+        except (Unreachable, orjson.JSONDecodeError, ClientRefused) as error:
+            log.warning("a client's keys cannot be read", client_id=client.client_id, error=str(error))
+        self._kept[url] = (time.monotonic(), keys)  # a failure too: nobody makes us ask without end
         self._kept.move_to_end(url)
         if len(self._kept) > _MOST_KEY_SETS:
             self._kept.popitem(last=False)
-        return keys
+        return _there(keys)
+
+
+def _there(keys: KeySet | None) -> KeySet:
+    if keys is None:
+        raise ClientRefused("The client's keys cannot be read.")
+    return keys
 
 
 def _key_set(jwks: Any) -> KeySet:
     try:
-        return KeySet.import_key_set({"keys": [key for key in jwks["keys"] if key.get("kty") in {"RSA", "EC", "OKP"}]})
+        usable = [key for key in jwks["keys"] if key.get("kty") in ("RSA", "EC", "OKP") and not is_costly(key)]
+        return KeySet.import_key_set({"keys": usable})
     except (JoseError, ValueError, TypeError, KeyError, AttributeError):
         raise ClientRefused("The client's keys cannot be read.") from None
 

@@ -18,12 +18,15 @@ class Clients:
         self._database = database
         self._documents = documents
 
-    async def find(self, client_id: str) -> OAuthClient:
-        """Return the client of this id. Raises `OAuthError` (invalid_client)."""
+    async def find(self, client_id: str, *, new: bool = True) -> OAuthClient:
+        """Return the client of this id. Raises `OAuthError` (invalid_client).
+
+        Without `new` no document is read that was never read before: nobody can have allowed such a client anything.
+        """
         if len(client_id) > _LONGEST_ID or "\0" in client_id:
             raise OAuthError("invalid_client", "The client_id is too long, or cannot be read.")
         known = await find_client(self._database, client_id)
-        if (known is None or known.kind == ClientKind.DOCUMENT) and is_document_id(client_id):
+        if is_document_id(client_id) and (new if known is None else known.kind == ClientKind.DOCUMENT):
             return await self._documents.client(client_id, known)
         if known is None:
             raise OAuthError("invalid_client", "This client is unknown here: it must register first.")
@@ -40,9 +43,9 @@ def how_known(client: OAuthClient) -> str:
     return "registered itself; nobody has checked its name"
 
 
-def warning_for(client: OAuthClient) -> str | None:
-    """Return what a person should know before they allow anything."""
-    if client.kind != ClientKind.STATIC and all(map(is_local, client.redirect_uris)):
+def warning_for(client: OAuthClient, redirect_uri: str) -> str | None:
+    """Return what a person should know before they allow anything: who can be sure of a name on their own computer?"""
+    if client.kind != ClientKind.STATIC and is_local(redirect_uri):
         return (
             "The answer goes to a program on your computer, and any program there could use this name. "
             "Allow it only if you have just started it yourself."

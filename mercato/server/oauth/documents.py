@@ -6,6 +6,7 @@ longer where its source does not answer: nobody is locked out because a client's
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
@@ -15,8 +16,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from mercato.server.oauth.errors import OAuthError
-from mercato.server.oauth.outside import Document, Outside, Unreachable
+from mercato.server.oauth.errors import OAuthError, TryLater
+from mercato.server.oauth.outside import Crowded, Document, Outside, Unreachable
 from mercato.server.oauth.registration import client_of
 from mercato.tenancy.clients import ClientKind, OAuthClient, save_document
 from mercato.tenancy.database import Database
@@ -60,6 +61,7 @@ class ClientDocuments:
         self._outside = outside
         self._schemes = schemes
         self._failed: OrderedDict[str, datetime] = OrderedDict()
+        self._reading: dict[str, asyncio.Task[OAuthClient | OAuthError]] = {}
 
     async def client(self, client_id: str, known: OAuthClient | None) -> OAuthClient:
         """Return the client that a document describes. Raises `OAuthError` where it cannot be read and never was."""
@@ -67,13 +69,31 @@ class ClientDocuments:
         if known is not None and known.fresh_until is not None and known.fresh_until > now:
             return known
         if (until := self._failed.get(client_id)) is not None and until > now:
-            return _stale(known, f"The document of {urlsplit(client_id).hostname} could not be read a moment ago.")
+            if known is None:
+                raise _refused(f"The document of {urlsplit(client_id).hostname} could not be read a moment ago.")
+            return known
+        reading = self._reading.get(client_id)
+        if reading is None:
+            reading = asyncio.create_task(self._read_anew(client_id, known))
+            self._reading[client_id] = reading
+            reading.add_done_callback(lambda _: self._reading.pop(client_id, None))
+        elif known is not None:
+            return known  # one is enough to read it anew
+        found = await asyncio.shield(reading)  # whoever leaves does not end it for the others
+        if isinstance(found, OAuthError):
+            raise found.again()
+        return found
+
+    async def _read_anew(self, client_id: str, known: OAuthClient | None) -> OAuthClient | OAuthError:
+        """Return what the document says now, or the refusal: nobody may be left to take in what this raises."""
         try:
             document = await self._outside.read(client_id, etag=known.etag if known else None)
             return await save_document(self._database, self._read(client_id, document, known))
+        except Crowded as error:
+            return known or TryLater("temporarily_unavailable", str(error))
         except (Unreachable, InvalidValue) as error:
-            self._remember_failure(client_id, now)
-            return _stale(known, str(error))
+            self._remember_failure(client_id, utc_now())
+            return known or _refused(str(error))
 
     def _read(self, client_id: str, document: Document, known: OAuthClient | None) -> OAuthClient:
         if document.body is None and known is not None:
@@ -91,10 +111,8 @@ class ClientDocuments:
             self._failed.popitem(last=False)
 
 
-def _stale(known: OAuthClient | None, reason: str) -> OAuthClient:
-    if known is None:
-        raise OAuthError("invalid_client", f"The client's document cannot be used. {reason}")
-    return known
+def _refused(reason: str) -> OAuthError:
+    return OAuthError("invalid_client", f"The client's document cannot be used. {reason}")
 
 
 def _described(client_id: str, body: bytes, schemes: Collection[str]) -> OAuthClient:
@@ -105,7 +123,7 @@ def _described(client_id: str, body: bytes, schemes: Collection[str]) -> OAuthCl
         raise InvalidValue("It is not JSON.") from None
     if not isinstance(metadata, dict) or metadata.get("client_id") != client_id:
         raise InvalidValue("Its `client_id` is not its own address.")
-    if metadata.get("token_endpoint_auth_method", "none") not in {"none", "private_key_jwt"}:
+    if metadata.get("token_endpoint_auth_method", "none") not in ("none", "private_key_jwt"):
         raise InvalidValue("A client that is described by a document has no secret to share.")
     if "client_secret" in metadata:
         raise InvalidValue("It holds a secret, which anybody can read.")

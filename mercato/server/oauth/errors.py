@@ -1,6 +1,7 @@
 """What the authorization server refuses, in the form that OAuth gives it.
 
 OAuthError              answered as JSON by an endpoint that a client calls
+ ├── TryLater           it could not be found out now: 503
  ├── ClientRefused      the client is unknown or did not prove itself: 401
  ├── AuthorizationError sent back to the client by a redirect, because the client and its redirect are known
  └── Unauthorizable     shown to the person, because it is not known where to send it
@@ -24,9 +25,19 @@ class OAuthError(Exception):
         self.code = code
         self.description = description
 
+    def again(self) -> OAuthError:
+        """Return the same anew, for another who waited for it too."""
+        return type(self)(self.code, self.description)
+
     def response(self) -> Response:
         """Return the HTTP answer: JSON, never a page, and never kept."""
         return json_response({"error": self.code, "error_description": safe(self.description)}, self.status)
+
+
+class TryLater(OAuthError):
+    """It is not known yet: nothing was refused for good."""
+
+    status = 503
 
 
 class ClientRefused(OAuthError):

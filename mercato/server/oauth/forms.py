@@ -9,6 +9,7 @@ from starlette.requests import Request
 from mercato.server.oauth.errors import OAuthError
 
 _MOST_FIELDS = 100
+_MOST_BYTES = 64 * 1024
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -48,7 +49,10 @@ async def form_text(request: Request) -> str:
     """Return a request's form as it came. Raises `OAuthError` where it is none."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
         raise OAuthError("invalid_request", f"The Content-Type must be {_FORM}.")
+    body = await request.body()
+    if len(body) > _MOST_BYTES:
+        raise OAuthError("invalid_request", f"A form may have {_MOST_BYTES:,} bytes at most.")
     try:
-        return (await request.body()).decode()
+        return body.decode()
     except UnicodeDecodeError:
         raise OAuthError("invalid_request", "The form is not UTF-8.") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mcp.shared.auth import OAuthMetadata, ProtectedResourceMetadata
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -32,14 +33,16 @@ async def protected_resource(runtime: Runtime, request: Request) -> Response:
     reach = reach_of(path, runtime.oauth.categories) if within else None
     if reach is None:
         raise HTTPException(404)
-    document = {
-        "resource": f"{runtime.site.base(request.headers.get('host', ''))}{path}",
-        "authorization_servers": [runtime.site.issuer],
-        "scopes_supported": offered(runtime.oauth.categories, reach),
-        "bearer_methods_supported": ["header"],
-        "resource_name": "mercato",
-    }
-    return json_response(document, keep_s=_KEEP_S)
+    document = ProtectedResourceMetadata.model_validate(
+        {
+            "resource": f"{runtime.site.base(request.headers.get('host', ''))}{path}",
+            "authorization_servers": [runtime.site.issuer],
+            "scopes_supported": offered(runtime.oauth.categories, reach),
+            "bearer_methods_supported": ["header"],
+            "resource_name": "mercato",
+        }
+    )
+    return json_response(document.model_dump(mode="json", exclude_none=True), keep_s=_KEEP_S)
 
 
 @oauth_endpoint
@@ -90,14 +93,13 @@ async def manifest(runtime: Runtime, request: Request) -> Response:
 
 def _metadata(oauth: AuthorizationServer) -> dict[str, Any]:
     url = oauth.site.url
-    return {
+    known = {
         "issuer": oauth.site.issuer,
         "authorization_endpoint": url("/authorize"),
         "token_endpoint": url("/token"),
         "registration_endpoint": url("/register"),
         "revocation_endpoint": url("/revoke"),
         "introspection_endpoint": url("/introspect"),
-        "jwks_uri": url("/.well-known/jwks.json"),
         "scopes_supported": [*offered(oauth.categories, EVERYTHING), OFFLINE],
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
@@ -109,5 +111,6 @@ def _metadata(oauth: AuthorizationServer) -> dict[str, Any]:
         "introspection_endpoint_auth_methods_supported": [method for method in AUTH_METHODS if method != "none"],
         "client_id_metadata_document_supported": True,
         "authorization_response_iss_parameter_supported": True,
-        "protected_resources": [url(MCP_PATH)],
     }
+    document: dict[str, Any] = OAuthMetadata.model_validate(known).model_dump(mode="json", exclude_none=True)
+    return document | {"jwks_uri": url("/.well-known/jwks.json"), "protected_resources": [url(MCP_PATH)]}

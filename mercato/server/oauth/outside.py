@@ -8,10 +8,14 @@ and time are bounded.
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import urlsplit
 
 import anyio
@@ -19,7 +23,8 @@ import httpx
 
 MOST_BYTES = 5 * 1024
 LONGEST_S = 5
-_AT_ONCE = 20
+_AT_ONCE, _AT_ONCE_OF_A_HOST, _LOOKUPS_AT_ONCE = 40, 2, 8
+_PORTS = {443, 8443}
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Returns the addresses of a host. Raises `OSError`."""
@@ -27,6 +32,18 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 class Unreachable(Exception):
     """The document could not be read; the text says why, and may be shown."""
+
+
+class Crowded(Unreachable):
+    """It was not even tried: too much is being read at this moment."""
+
+
+@dataclass(slots=True)
+class _Host:
+    """What is being read from one host, a little at a time."""
+
+    slots: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(_AT_ONCE_OF_A_HOST))
+    users: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +61,46 @@ class Outside:
         self._client = httpx.AsyncClient(
             transport=transport, trust_env=False, follow_redirects=False, timeout=LONGEST_S, cookies=None
         )
-        self._resolve = resolve or _resolve
+        self._client.headers["User-Agent"] = f"mercato/{importlib.metadata.version('mercato')}"
+        # Of its own: names that strangers choose may take for ever to look up, and the loop's threads serve everybody.
+        self._lookups = ThreadPoolExecutor(_LOOKUPS_AT_ONCE, thread_name_prefix="mercato-names")
+        self._resolve = resolve or partial(_resolve, self._lookups)
         self._limiter = anyio.CapacityLimiter(_AT_ONCE)
+        self._hosts: dict[str, _Host] = {}
 
     async def read(self, url: str, *, etag: str | None = None, most_bytes: int = MOST_BYTES) -> Document:
-        """Read a document. Raises `Unreachable`."""
+        """Read a document. Raises `Unreachable`; `Crowded` where nothing was tried, so that it may be soon."""
         host, port = _host_of(url)
+        tried = False
         try:
             with anyio.fail_after(LONGEST_S):
-                async with self._limiter:
+                async with self._slot(host):
+                    tried = True
                     address = await self._public_address(host, port)
                     return await self._get(url, host, address, etag, most_bytes)
         except TimeoutError:
+            if not tried:
+                raise Crowded("Too much is being read at this moment: try again.") from None
             raise Unreachable(f"{host} did not answer within {LONGEST_S} seconds.") from None
-        except (httpx.HTTPError, OSError, UnicodeError):
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError):
             raise Unreachable(f"{host} could not be reached.") from None
+
+    @asynccontextmanager
+    async def _slot(self, name: str) -> AsyncIterator[None]:
+        """Wait until this host may be asked, and anything at all."""
+        host = self._hosts.setdefault(name, _Host())
+        host.users += 1
+        try:
+            async with host.slots, self._limiter:
+                yield
+        finally:
+            host.users -= 1
+            if not host.users:
+                self._hosts.pop(name, None)
 
     async def aclose(self) -> None:
         """Close its connections."""
+        self._lookups.shutdown(wait=False, cancel_futures=True)
         await self._client.aclose()
 
     async def _public_address(self, host: str, port: int) -> str:
@@ -106,8 +145,8 @@ def _host_of(url: str) -> tuple[str, int]:
         port = parts.port or 443
     except ValueError:
         raise Unreachable("This is no URL.") from None
-    if parts.scheme != "https" or not parts.hostname or parts.username is not None:
-        raise Unreachable("Only https is read.")
+    if parts.scheme != "https" or not parts.hostname or parts.username is not None or port not in _PORTS:
+        raise Unreachable("Only https is read, at its usual port.")
     return parts.hostname, port
 
 
@@ -132,8 +171,8 @@ def _embedded(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ip
     return [one for one in found if one is not None]
 
 
-async def _resolve(host: str, port: int) -> Sequence[str]:
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+async def _resolve(threads: Executor, host: str, port: int) -> Sequence[str]:
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(threads, look_up)
     addresses = [str(item[4][0]) for item in found]
     return sorted(dict.fromkeys(addresses), key=lambda address: ":" in address)  # IPv4 first: it is there everywhere

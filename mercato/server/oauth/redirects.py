@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection, Iterable
 from urllib.parse import SplitResult, urlsplit
 
@@ -11,6 +12,8 @@ from mercato.server.oauth.errors import OAuthError
 MOST = 20
 LONGEST = 2_000
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_NETLOC = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:@]*)(:\d*)?", re.IGNORECASE)
+"""A host and a port. Python reads `[::1].evil.example` as the host `::1`."""
 
 
 def usable(uris: Iterable[object], schemes: Collection[str]) -> list[str]:
@@ -50,7 +53,9 @@ def _split(uri: str) -> SplitResult:
     except ValueError:
         raise _refusal("A redirect_uri cannot be read as a URL.") from None
     unsafe = any(part.isspace() or not part.isprintable() or part in '\\"<>' for part in uri) or not uri.isascii()
-    if unsafe or not parts.scheme or "#" in uri or "@" in parts.netloc or "*" in parts.netloc:
+    unsafe |= any(part in "*;,'" for part in parts.netloc)  # the last three would end a source in our policy
+    unsafe |= _NETLOC.fullmatch(parts.netloc) is None
+    if unsafe or not parts.scheme or "#" in uri:
         raise _refusal("A redirect_uri must be an absolute URL without a fragment, user or wildcard.")
     return parts
 
@@ -73,9 +78,17 @@ def find(registered: Collection[str], wanted: str | None) -> str | None:
 
 
 def host_of(uri: str) -> str:
-    """Return where an address leads, for a person: a host, or the scheme of a program on this computer."""
+    """Return where an address leads, for a person: a host, or the scheme of a program on this computer.
+
+    What stands for a host after a private scheme is none: it can be anybody's name.
+    """
     parts = urlsplit(uri)
-    return parts.hostname or f"{parts.scheme}:"
+    return parts.hostname or "" if parts.scheme in {"http", "https"} else f"{parts.scheme}:"
+
+
+def place_of(uri: str) -> str:
+    """Return the same, and say so where it is the person's own computer."""
+    return f"this computer ({host_of(uri)})" if is_local(uri) else host_of(uri)
 
 
 def is_local(uri: str) -> bool:
@@ -84,9 +97,19 @@ def is_local(uri: str) -> bool:
 
 
 def form_action(uri: str) -> str:
-    """Return an address as a source of the Content-Security-Policy: its origin, or its scheme."""
+    """Return where the answer of the consent form may lead, as sources of the Content-Security-Policy.
+
+    Browsers hold the whole chain of redirects against it, and many clients lead on from their address: from `www` to
+    the bare host, from a program on this computer to a page that says "done".
+    """
     parts = urlsplit(uri)
-    return f"{parts.scheme}://{parts.netloc}" if parts.scheme in {"http", "https"} else f"{parts.scheme}:"
+    if parts.scheme not in {"http", "https"}:
+        return f"{parts.scheme}:"
+    if not _is_loopback(uri):
+        return f"{parts.scheme}://{parts.netloc} https:"
+    if ":" in (parts.hostname or ""):  # an IPv6 address is no source that a policy can name
+        return "http: https:"
+    return f"http://{parts.netloc} http://localhost:* http://127.0.0.1:* https:"
 
 
 def _without_port(uri: str) -> tuple[str, ...] | None:
@@ -103,7 +126,8 @@ def _is_loopback(uri: str) -> bool:
         parts.port  # noqa: B018  # raises for what is no number
     except ValueError:
         return False
-    return parts.scheme == "http" and _is_loopback_host(parts.hostname or "") and "@" not in parts.netloc
+    plain = _NETLOC.fullmatch(parts.netloc) is not None
+    return plain and parts.scheme == "http" and _is_loopback_host(parts.hostname or "")
 
 
 def _is_loopback_host(host: str) -> bool:

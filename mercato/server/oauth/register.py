@@ -17,7 +17,7 @@ from mercato.server.runtime import Runtime
 from mercato.tenancy.clients import OAuthClient, add_client
 from mercato.tenancy.signing import digest
 
-_MOST_BYTES = 32 * 1024
+_MOST_BYTES = 8 * 1024
 
 
 @oauth_endpoint

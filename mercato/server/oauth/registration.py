@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 
 from mercato.server.oauth.errors import OAuthError
 from mercato.server.oauth.redirects import host_of, usable
+from mercato.tenancy.accounts import shown_text
 from mercato.tenancy.clients import ClientKind, OAuthClient
 
 AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post", "private_key_jwt")
 GRANT_TYPES = ("authorization_code", "refresh_token")
 _LONGEST_NAME = 100
-_LONGEST_JWKS = 10_000
+_LONGEST_JWKS = 6_000
+_LONGEST_MODULUS, _LONGEST_EXPONENT = 683, 6
+"""In characters of base64: 4,096 and 32 bits."""
 
 
 def client_of(metadata: Mapping[str, Any], schemes: Collection[str]) -> OAuthClient:
@@ -28,7 +30,7 @@ def client_of(metadata: Mapping[str, Any], schemes: Collection[str]) -> OAuthCli
         raise OAuthError("invalid_redirect_uri", "`redirect_uris` must be a list.")
     kept = usable(redirect_uris, schemes)
     method = metadata.get("token_endpoint_auth_method", "client_secret_basic")
-    if method not in AUTH_METHODS:
+    if not isinstance(method, str) or method not in AUTH_METHODS:
         raise _refusal(f"`token_endpoint_auth_method` must be one of {', '.join(AUTH_METHODS)}.")
     _check_types(metadata)
     jwks, jwks_uri = _keys(metadata, method)
@@ -80,22 +82,27 @@ def _public_keys(jwks: Any) -> dict[str, Any]:
         raise _refusal(f"`jwks` may have {_LONGEST_JWKS:,} bytes at most.")
     if rb"\u0000" in text:  # PostgreSQL stores no such character
         raise _refusal("`jwks` cannot be stored: it holds a null character.")
-    if any(key.get("kty") not in {"RSA", "EC", "OKP"} or "d" in key for key in keys):
+    if any(key.get("kty") not in ("RSA", "EC", "OKP") or "d" in key for key in keys):
         raise _refusal("`jwks` must hold public keys only.")
+    if any(map(is_costly, keys)):
+        raise _refusal("`jwks` holds a key that is too long: RSA of 4,096 bits at most, with a usual exponent.")
     return {"keys": keys}
+
+
+def is_costly(key: Mapping[str, Any]) -> bool:
+    """Whether a signature of this key would take long to verify."""
+    return len(str(key.get("n", ""))) > _LONGEST_MODULUS or len(str(key.get("e", ""))) > _LONGEST_EXPONENT
 
 
 def _name(name: Any) -> str:
     """Return a client's name as a person may be shown it: one line, and nothing that hides or turns the text."""
-    if not isinstance(name, str):
-        return ""
-    return " ".join("".join(part if part.isprintable() else " " for part in name).split())[:_LONGEST_NAME]
+    return shown_text(name)[:_LONGEST_NAME] if isinstance(name, str) else ""
 
 
 def _home(uri: Any) -> str | None:
     if not isinstance(uri, str) or len(uri) > 300 or not uri.isascii() or not uri.isprintable():
         return None
-    return uri if urlsplit(uri).scheme == "https" else None
+    return uri if uri.startswith("https://") else None
 
 
 def _refusal(text: str) -> OAuthError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mercato.server.changes import Change
+from mercato.server.oauth.endings import grant_ended
 from mercato.server.oauth.endpoint import oauth_endpoint
 from mercato.server.oauth.errors import OAuthError
 from mercato.server.oauth.forms import form
@@ -22,9 +22,10 @@ async def revoke(runtime: Runtime, request: Request) -> Response:
         raise OAuthError("invalid_request", "The parameter token is missing.")
     grant_id = await _grant_of(runtime, given["token"])
     if grant_id is not None:
-        tenant_id = await end_grant(runtime.database, grant_id, client.client_id, "the client gave it back")
+        because = "the client gave it back"
+        tenant_id = await end_grant(runtime.database, grant_id, client.client_id, because)
         if tenant_id is not None:
-            await runtime.changes.publish(Change("access", tenant_id))
+            await grant_ended(runtime, request, tenant_id, client.client_id, because)
     return Response(status_code=200, headers={"Cache-Control": "no-store"})
 
 

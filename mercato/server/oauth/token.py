@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 import structlog
+from joserfc.jwk import RSAKey
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mercato.server.changes import Change
+from mercato.server.oauth.endings import grant_ended
 from mercato.server.oauth.endpoint import oauth_endpoint
 from mercato.server.oauth.errors import OAuthError
 from mercato.server.oauth.forms import form
@@ -44,7 +45,7 @@ async def token(runtime: Runtime, request: Request) -> Response:
     except Refused as refusal:
         if refusal.ended is not None:
             log.warning("access ended", client_id=client.client_id, tenant_id=refusal.ended, because=str(refusal))
-            await runtime.changes.publish(Change("access", refusal.ended))
+            await grant_ended(runtime, request, refusal.ended, client.client_id, str(refusal))
         raise OAuthError("invalid_grant", str(refusal)) from None
     request.state.said = {"grant_type": grant_type}
     return Response(body, media_type="application/json", headers=_NOT_KEPT)
@@ -63,29 +64,38 @@ async def _by_code(runtime: Runtime, client: OAuthClient, given: Mapping[str, st
         redirect_uri=given.get("redirect_uri"),
         is_for=lambda allowed: _audience(oauth, resource, allowed) is not None,
     )
+    key = await oauth.keys.signing()
     granted, refresh_token = await redeem_code(runtime.database, oauth.refresh_tokens, shown)
-    return await _answer(oauth, granted, refresh_token, granted.scopes, resource)
+    return _answer(oauth, key, granted, refresh_token, granted.scopes, resource)
 
 
 async def _by_refresh(runtime: Runtime, client: OAuthClient, given: Mapping[str, str]) -> bytes:
     oauth = runtime.oauth
     scope = check_length(given.get("scope", ""))
-    await oauth.keys.signing()  # loaded before a row is locked
+    key = await oauth.keys.signing()  # before a row is locked
 
-    async def answer(granted: Granted, following: str) -> bytes:
-        return await _answer(oauth, granted, following, narrowed(scope, granted.scopes), given.get("resource"))
+    def answer(granted: Granted, following: str) -> bytes:
+        scopes = narrowed(scope, granted.scopes)
+        return _answer(oauth, key, granted, following, scopes, given.get("resource"))
 
     return await oauth.refresh_tokens.rotate(_required(given, "refresh_token"), client.client_id, answer)
 
 
-async def _answer(
-    oauth: AuthorizationServer, granted: Granted, refresh_token: str, scopes: Sequence[str], resource: str | None
+def _answer(
+    oauth: AuthorizationServer,
+    key: RSAKey,
+    granted: Granted,
+    refresh_token: str,
+    scopes: Sequence[str],
+    resource: str | None,
 ) -> bytes:
+    if oauth.site.path_of(granted.resource) is None:
+        raise Refused("This server has another address now: connect to it anew.")
     audience = _audience(oauth, resource, granted.resource)
     if audience is None:
         raise WrongResource("The resource is not the one that was allowed.")
     body = {
-        "access_token": await oauth.access_tokens.mint(granted, scopes, audience),
+        "access_token": oauth.access_tokens.mint(key, granted, scopes, audience),
         "token_type": "Bearer",
         "expires_in": LIFE_S,
         "refresh_token": refresh_token,

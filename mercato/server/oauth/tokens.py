@@ -11,6 +11,7 @@ from typing import Any
 
 from joserfc import jwt
 from joserfc.errors import JoseError
+from joserfc.jwk import RSAKey
 from joserfc.jws import extract_compact
 
 from mercato.server.oauth.signing import ALGORITHM, SigningKeys
@@ -44,9 +45,11 @@ class AccessTokens:
         self._keys = keys
         self._site = site
 
-    async def mint(self, granted: Granted, scopes: Sequence[str], audience: str) -> str:
-        """Return a token of a grant for a resource."""
-        key = await self._keys.signing()
+    def mint(self, key: RSAKey, granted: Granted, scopes: Sequence[str], audience: str) -> str:
+        """Return a token of a grant for a resource.
+
+        The key is handed in, so that this waits for nothing: a row may be locked meanwhile.
+        """
         now = int(time.time())
         claims = {
             "iss": self._site.issuer,

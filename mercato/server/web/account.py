@@ -27,7 +27,9 @@ async def change_password(visit: Visit) -> Response:
     if account.has_password and (wrong := await _wrong(visit, person.email)) is not None:
         return await _show(visit, errors={"current": wrong}, status=400)
     try:
-        await accounts.set_password(database, visit.runtime.passwords, person.user_id, visit.value("password"))
+        await accounts.set_password(
+            database, visit.runtime.passwords, person.user_id, visit.value("password"), lane=visit.address
+        )
     except InvalidValue as error:
         return await _show(visit, errors={"password": str(error)}, status=400)
     await end_sessions(database, person.user_id, but=person.session_id)
@@ -40,7 +42,11 @@ async def _wrong(visit: Visit, email: str) -> str | None:
     if await visit.runtime.throttle.count(name, WINDOW_S) > _MOST_ATTEMPTS:
         return "There were too many attempts. Wait a quarter of an hour, then try again."
     good = await accounts.is_password(
-        visit.runtime.database, visit.runtime.passwords, visit.signed_in.user_id, visit.value("current")
+        visit.runtime.database,
+        visit.runtime.passwords,
+        visit.signed_in.user_id,
+        visit.value("current"),
+        lane=visit.address,
     )
     if not good:
         return "This is not your present password."

@@ -12,7 +12,7 @@ from mercato.server.site import MCP_PATH
 from mercato.server.web.page import Visit, page
 from mercato.tenancy import audit
 from mercato.tenancy.client_grants import ShownGrant, list_grants, revoke_grant
-from mercato.tenancy.clients import find_client
+from mercato.tenancy.clients import OAuthClient, find_clients
 from mercato.tenancy.principal import READ, WRITE
 
 
@@ -25,7 +25,7 @@ async def clients_page(visit: Visit) -> Response:
 @page
 async def revoke_client(visit: Visit) -> Response:
     """End one: it is refused at its next call, everywhere."""
-    belonging, grant_id = visit.belonging, int(visit.request.path_params["grant_id"])
+    belonging, grant_id = visit.belonging, visit.id("grant_id")
     mine_only = None if belonging.role.administers else visit.signed_in.user_id
     async with visit.runtime.database.tenant(belonging.tenant.id) as db:
         row = await revoke_grant(db, grant_id, user_id=mine_only)
@@ -44,30 +44,25 @@ async def _list(visit: Visit, template: str, *, notice: str | None = None) -> Re
     mine_only = None if belonging.role.administers else visit.signed_in.user_id
     async with visit.runtime.database.tenant(belonging.tenant.id, read_only=True) as db:
         found = await list_grants(db, user_id=mine_only)
-    how = {client_id: await _how(visit, client_id) for client_id in {grant.client_id for grant in found}}
+    clients = await find_clients(visit.runtime.database, (grant.client_id for grant in found))
     return visit.page(
         template,
         "Connected clients",
         page="clients",
         notice=notice,
         endpoint=visit.runtime.site.url(MCP_PATH),
-        grants=[_shown(visit, grant, how[grant.client_id]) for grant in found],
+        grants=[_shown(visit, grant, clients.get(grant.client_id)) for grant in found],
     )
 
 
-async def _how(visit: Visit, client_id: str) -> str:
-    client = await find_client(visit.runtime.database, client_id)
-    return how_known(client) if client is not None else "not known any more"
-
-
-def _shown(visit: Visit, grant: ShownGrant, how: str) -> dict[str, Any]:
+def _shown(visit: Visit, grant: ShownGrant, client: OAuthClient | None) -> dict[str, Any]:
     categories = visit.runtime.catalog.categories
     may = [categories[scope].title for scope in grant.scopes if scope in categories]
     return {
         "id": grant.id,
         "client_name": grant.client_name,
         "host": grant.redirect_host,
-        "how": how,
+        "how": how_known(client) if client is not None else "not known any more",
         "who": grant.who,
         "mine": grant.user_id == visit.signed_in.user_id,
         "may": may + [scope for scope in grant.scopes if scope not in {READ, WRITE, *categories}],

@@ -9,10 +9,11 @@ from starlette.responses import RedirectResponse, Response
 from mercato.plugins.category import Category
 from mercato.server.oauth.authorize import AuthorizationRefused, AuthorizationRequest, read_request
 from mercato.server.oauth.clients import how_known, warning_for
-from mercato.server.oauth.redirects import form_action, host_of, is_local
+from mercato.server.oauth.redirects import form_action, host_of, place_of
 from mercato.server.oauth.scopes import granted
-from mercato.server.web.page import Refusal, Visit, page, query_of
+from mercato.server.web.page import Refusal, SignInNeeded, Visit, page, query_of
 from mercato.tenancy import audit
+from mercato.tenancy.clients import touch_client
 from mercato.tenancy.codes import AuthorizationCode, issue_code
 from mercato.tenancy.memberships import Belonging
 
@@ -21,10 +22,10 @@ from mercato.tenancy.memberships import Belonging
 async def authorize_page(visit: Visit) -> Response:
     """Ask the person. Who is not signed in does so first, but only for a request that can be granted at all."""
     try:
-        asked = await read_request(visit.runtime.oauth, visit.request.url.query)
+        asked = await _asked(visit)
     except AuthorizationRefused as refused:
         return _leave(refused.location)
-    visit.signed_in  # noqa: B018  # raises where nobody is
+    await touch_client(visit.runtime.database, asked.client)
     chosen = visit.request.query_params.get("tenant", "")
     belonging = (visit.belonging_to(chosen) if chosen else None) or visit.belonging
     return await _ask(visit, asked, belonging)
@@ -34,10 +35,9 @@ async def authorize_page(visit: Visit) -> Response:
 async def authorize(visit: Visit) -> Response:
     """Take the decision, and lead back to the client."""
     try:
-        asked = await read_request(visit.runtime.oauth, visit.request.url.query)
+        asked = await _asked(visit)
     except AuthorizationRefused as refused:
         return _leave(refused.location)
-    visit.signed_in  # noqa: B018  # raises where nobody is
     if visit.value("decision") != "allow":
         return _leave(asked.answer(error="access_denied", error_description="The person said no."))
     belonging = visit.belonging_to(visit.value("tenant"))
@@ -50,6 +50,14 @@ async def authorize(visit: Visit) -> Response:
         return await _ask(visit, asked, belonging, errors=errors)
     write = visit.value("write") == "yes" and _why_no_writing(asked, belonging) is None
     return _leave(asked.answer(code=await _allow(visit, asked, belonging, granted(ticked, write=write))))
+
+
+async def _asked(visit: Visit) -> AuthorizationRequest:
+    """Return the request, and only then ask who is there. Raises `AuthorizationRefused` and `SignInNeeded`."""
+    asked = await read_request(visit.runtime.oauth, visit.request.url.query)
+    if visit.person is None:
+        raise SignInNeeded
+    return asked
 
 
 async def _allow(visit: Visit, asked: AuthorizationRequest, belonging: Belonging, scopes: list[str]) -> str:
@@ -110,15 +118,14 @@ async def _ask(
 
 
 def _shown(asked: AuthorizationRequest) -> dict[str, Any]:
-    host = host_of(asked.redirect_uri)
     return {
         "name": asked.client.name,
-        "host": f"this computer ({host})" if is_local(asked.redirect_uri) else host,
+        "host": place_of(asked.redirect_uri),
         "redirect_uri": asked.redirect_uri,
         "home": asked.client.home,
         "id": asked.client.client_id,
         "how": how_known(asked.client),
-        "warning": warning_for(asked.client),
+        "warning": warning_for(asked.client, asked.redirect_uri),
     }
 
 

@@ -1,4 +1,4 @@
-"""The cookies: one for the session, one that ties forms to a browser that has none yet."""
+"""The cookies: for the session, for the forms of a browser that has none yet, for a browser that once had one."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from mercato.tenancy.secrets import KeyRing
 from mercato.tenancy.sessions import LONGEST
 from mercato.tenancy.signing import Signer, digest
 
+_KNOWN_S = 365 * 24 * 3600
+_MARK_BYTES = 16
+
 
 class Cookies:
-    """Reads and sets them. Over https they are bound to this very host; on loopback their name has the port."""
+    """Reads and sets them. Over https they are bound to this very host; their name has the port, which cookies lack."""
 
-    def __init__(self, site: Site, ring: KeyRing, port: int) -> None:
+    def __init__(self, site: Site, ring: KeyRing) -> None:
         self._secure = site.secure
-        self._session = "__Host-mercato_session" if site.secure else f"mercato_session_{port}"
-        self._visit = "__Host-mercato_visit" if site.secure else f"mercato_visit_{port}"
+        prefix = "__Host-mercato" if site.secure else "mercato"
+        self._session, self._visit, self._known, self._oidc = (
+            f"{prefix}_{name}{site.cookie_suffix}" for name in ("session", "visit", "known", "oidc")
+        )
         self._signer = Signer(ring, "form")
+        self._browsers = Signer(ring, "known browser")
 
     def session(self, request: Request) -> str | None:
         """Return the token of the session that a request claims."""
@@ -42,6 +48,30 @@ class Cookies:
     def end_session(self, response: Response) -> None:
         """Sign a browser out."""
         self._delete(response, self._session)
+
+    def attempt(self, request: Request) -> str:
+        """Return the sealed attempt to sign in elsewhere; empty where there is none."""
+        return request.cookies.get(self._oidc, "")
+
+    def set_attempt(self, response: Response, sealed: str, lasts_s: int) -> None:
+        """Keep an attempt to sign in elsewhere, sealed."""
+        self._set(response, self._oidc, sealed, lasts_s)
+
+    def end_attempt(self, response: Response) -> None:
+        """Forget it."""
+        self._delete(response, self._oidc)
+
+    def remember_browser(self, response: Response, email: str) -> None:
+        """Let this browser's attempts at this account be counted apart from what strangers try."""
+        marked = self._browsers.sign(secrets.token_bytes(_MARK_BYTES) + digest(email))
+        self._set(response, self._known, marked, _KNOWN_S)
+
+    def known_browser(self, request: Request, email: str) -> str | None:
+        """Return the mark of a browser that has signed in to this account before."""
+        payload = self._browsers.verify(request.cookies.get(self._known, ""))
+        if payload is None or payload[_MARK_BYTES:] != digest(email):
+            return None
+        return payload[:_MARK_BYTES].hex()
 
     def csrf(self, binding: str) -> str:
         """Return the token that the forms of this browser carry."""

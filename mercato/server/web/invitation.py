@@ -64,12 +64,16 @@ async def _person(visit: Visit, invited: Invited) -> int:
         name = f"invitation {invited.id}"
         if await runtime.throttle.count(name, WINDOW_S) > OF_A_PAIR:
             raise InvalidValue("There were too many attempts. Wait a quarter of an hour, then try again.")
-        account = await accounts.sign_in(runtime.database, runtime.passwords, invited.email, password)
+        account = await accounts.sign_in(
+            runtime.database, runtime.passwords, invited.email, password, lane=visit.address
+        )
         if account is None:
             raise InvalidValue("This is not the password of your account.")
         return account.user_id
     name = accounts.clean_name(visit.value("name"))
-    return await accounts.open_account(runtime.database, runtime.passwords, invited.email, name, password)
+    return await accounts.open_account(
+        runtime.database, runtime.passwords, invited.email, name, password, lane=visit.address
+    )
 
 
 def _show(visit: Visit, token: str, invited: Invited, *, errors: dict[str, str] | None = None) -> Response:

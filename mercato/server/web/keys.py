@@ -10,6 +10,7 @@ from starlette.responses import Response
 from mercato.server.changes import Change
 from mercato.server.web.page import Visit, page
 from mercato.tenancy import audit
+from mercato.tenancy.accounts import shown_text
 from mercato.tenancy.keys import EVERY_SCOPE, KeyOfMember, create_key, list_keys_of, revoke_key
 from mercato.tenancy.memberships import read_membership
 from mercato.tenancy.principal import READ, WRITE
@@ -29,7 +30,7 @@ async def keys_page(visit: Visit) -> Response:
 async def make_key(visit: Visit) -> Response:
     """Make a key of one's own, and show it this once."""
     belonging = visit.belonging
-    name, days = " ".join(visit.value("name").split())[:_LONGEST_NAME], visit.value("days")
+    name, days = shown_text(visit.value("name"))[:_LONGEST_NAME], visit.value("days")
     categories = visit.values("category")
     unknown = [category for category in categories if category not in visit.runtime.catalog.categories]
     errors = {} if name else {"name": "Say what uses it."}
@@ -51,7 +52,7 @@ async def make_key(visit: Visit) -> Response:
 @page
 async def revoke_one(visit: Visit) -> Response:
     """Revoke a key: it is refused at its next call, everywhere."""
-    belonging, key_id = visit.belonging, int(visit.request.path_params["key_id"])
+    belonging, key_id = visit.belonging, visit.id("key_id")
     async with visit.runtime.database.tenant(belonging.tenant.id) as db:
         mine_only = None if belonging.role.administers else belonging.membership_id
         row = await revoke_key(db, key_id, membership_id=mine_only)

@@ -34,15 +34,7 @@ async def begin(visit: Visit) -> Response:
         raise _failed(error) from None
     response = RedirectResponse(location, status_code=303, headers={"Cache-Control": "no-store"})
     sealed = visit.runtime.ring.seal(orjson.dumps([time.time() + _LASTS_S, attempt.plain()]), _PLACE)
-    response.set_cookie(
-        _cookie(visit),
-        sealed.hex(),
-        max_age=_LASTS_S,
-        path="/",
-        secure=visit.runtime.site.secure,
-        httponly=True,
-        samesite="lax",
-    )
+    visit.web.cookies.set_attempt(response, sealed.hex(), _LASTS_S)
     return response
 
 
@@ -60,7 +52,7 @@ async def finish(visit: Visit) -> Response:
         raise _failed(error) from None
     user_id = await _person(visit, attempt, known)
     response = await signed_in(visit, user_id, attempt.following)
-    response.delete_cookie(_cookie(visit), path="/")
+    visit.web.cookies.end_attempt(response)
     return response
 
 
@@ -87,7 +79,7 @@ async def _person(visit: Visit, attempt: Attempt, known: Known) -> int:
 
 def _attempt(visit: Visit) -> Attempt | None:
     try:
-        sealed = bytes.fromhex(visit.request.cookies.get(_cookie(visit), ""))
+        sealed = bytes.fromhex(visit.web.cookies.attempt(visit.request))
         expires_at, plain = orjson.loads(visit.runtime.ring.open(sealed, _PLACE))
     except (ValueError, InvalidValue):
         return None
@@ -98,10 +90,6 @@ def _provider(visit: Visit) -> OidcProvider:
     if visit.runtime.oidc is None:
         raise Refusal("Nothing is here", "This server has no other place to sign in.", 404)
     return visit.runtime.oidc
-
-
-def _cookie(visit: Visit) -> str:
-    return "__Host-mercato_oidc" if visit.runtime.site.secure else "mercato_oidc"
 
 
 def _failed(error: OidcFailed) -> Refusal:

@@ -16,6 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from mercato.server.oauth.errors import OAuthError, Unauthorizable
 from mercato.server.oauth.forms import form_text, pairs
 from mercato.server.runtime import Runtime
+from mercato.server.web.addresses import client_address
 from mercato.server.web.cookies import Cookies, new_visit
 from mercato.server.web.templating import Templates
 from mercato.tenancy.database import is_outage
@@ -69,6 +70,11 @@ class Visit:
         return self.web.runtime
 
     @property
+    def address(self) -> str:
+        """Where the request comes from."""
+        return client_address(self.request, self.runtime.settings.proxies)
+
+    @property
     def signed_in(self) -> SignedIn:
         """Who is there. Raises `SignInNeeded`."""
         if self.person is None:
@@ -91,6 +97,13 @@ class Visit:
             text = f"{self.signed_in.email} belongs to no business here: ask somebody of yours for an invitation."
             raise Refusal("No business yet", text, 403)
         return self.current
+
+    def id(self, name: str) -> int:
+        """Return an id in the address. Raises `HTTPException` for one that no row can have."""
+        found = int(self.request.path_params[name])
+        if found >= 2**63:
+            raise HTTPException(404)
+        return found
 
     def value(self, name: str) -> str:
         """Return a field of the form; empty where it was left out."""

@@ -6,6 +6,7 @@ import hmac
 import re
 import secrets
 import unicodedata
+from collections.abc import Mapping
 
 from starlette.responses import Response
 
@@ -14,30 +15,31 @@ from mercato.server.runtime import Runtime
 from mercato.server.web.page import Refusal, Visit, page
 from mercato.server.web.sign_in import HOME, signed_in
 from mercato.tenancy import accounts
-from mercato.tenancy.accounts import first_account, nobody_can_sign_in
 from mercato.tenancy.errors import InvalidValue
 from mercato.tenancy.memberships import Role, add_member
-from mercato.tenancy.onboarding import onboard_tenant
+from mercato.tenancy.onboarding import first_set_up, no_owner_can_sign_in, onboard_tenant, people_who_signed_in
 from mercato.tenancy.passwords import check_password
-from mercato.tenancy.secrets import KeyRing
 from mercato.tenancy.signing import Signer
-from mercato.tenancy.tenants import list_tenants
+from mercato.tenancy.tenants import Tenant, list_tenants
 
 NEW = "new"
+_PURPOSE = "first set-up"
 
 
 async def setup_address(runtime: Runtime) -> str | None:
-    """Return the address of the first set-up; None once anybody can sign in: it is good for one account, the first.
+    """Return the address of the first set-up; None once an owner can sign in: it is good for one, the first.
 
-    Its token follows from the deployment's keys, so that every replica and every start prints the same.
+    Its token follows from the deployment's keys and from how many people have signed in so far: every replica and
+    every start prints the same, and one that was used never comes back.
     """
-    if not await nobody_can_sign_in(runtime.database):
+    if not await no_owner_can_sign_in(runtime.database):
         return None
-    return runtime.site.url(f"/setup?token={_token(runtime.ring)}")
+    return runtime.site.url(f"/setup?token={await _token(runtime)}")
 
 
-def _token(ring: KeyRing) -> str:
-    return Signer(ring, "first set-up").sign(b"")
+async def _token(runtime: Runtime) -> str:
+    people = await people_who_signed_in(runtime.database)
+    return Signer(runtime.ring, _PURPOSE).sign(people.to_bytes(8))
 
 
 @page
@@ -59,22 +61,36 @@ async def setup(visit: Visit) -> Response:
         errors["business"] = "Choose a business."
     if errors:
         return await _show(visit, token, errors=errors)
-    database, email = visit.runtime.database, visit.value("email")
-    name = accounts.clean_name(visit.value("name"))
-    user_id = await first_account(database, visit.runtime.passwords, email, name, visit.value("password"))
-    if user_id is None:
-        raise _used()
-    if visit.value("business") == NEW:
-        await _open_business(visit, email)
-    else:
-        tenant = tenants[visit.value("business")]
-        await add_member(database, tenant.id, email, name, Role.OWNER)
-        await visit.runtime.changes.publish(Change("access", tenant.id))
+    async with first_set_up(visit.runtime.database) as awaited:
+        if not awaited:
+            await _check(visit, token)
+            raise Refusal("One moment, please", "Somebody is setting mercato up right now. Load the page again.", 409)
+        try:
+            user_id = await _first_person(visit)
+        except InvalidValue as error:
+            return await _show(visit, token, errors={"password": str(error)})
+        await _make_owner(visit, tenants)
     return await signed_in(visit, user_id, HOME)
 
 
+async def _first_person(visit: Visit) -> int:
+    """Return the account; the same again where an attempt before ended half way."""
+    email, name = visit.value("email"), accounts.clean_name(visit.value("name"))
+    runtime = visit.runtime
+    return await accounts.first_account(runtime.database, runtime.passwords, email, name, visit.value("password"))
+
+
+async def _make_owner(visit: Visit, tenants: Mapping[str, Tenant]) -> None:
+    if visit.value("business") == NEW:
+        await _open_business(visit, visit.value("email"))
+        return
+    tenant, name = tenants[visit.value("business")], accounts.clean_name(visit.value("name"))
+    await add_member(visit.runtime.database, tenant.id, visit.value("email"), name, Role.OWNER)
+    await visit.runtime.changes.publish(Change("access", tenant.id))
+
+
 async def _open_business(visit: Visit, email: str) -> None:
-    runtime, name = visit.runtime, " ".join(visit.value("business_name").split())
+    runtime, name = visit.runtime, accounts.clean_name(visit.value("business_name"))
     built_in = [plugin for plugin in runtime.catalog.plugins if plugin.built_in]
     categories = [category.name for plugin in built_in for category in plugin.categories]
     await onboard_tenant(runtime.database, _slug(name), name, owner_email=email, categories=categories)
@@ -99,16 +115,20 @@ def _faults(visit: Visit) -> dict[str, str]:
             check(visit.value(field))
         except InvalidValue as error:
             errors[field] = str(error)
-    if visit.value("business") == NEW and not visit.value("business_name").strip():
-        errors["business_name"] = "Say what the business is called."
+    if visit.value("business") == NEW:
+        try:
+            accounts.clean_name(visit.value("business_name"))
+        except InvalidValue:
+            errors["business_name"] = "Say what the business is called."
     return errors
 
 
 async def _check(visit: Visit, token: str) -> None:
-    if not hmac.compare_digest(token.encode(), _token(visit.runtime.ring).encode()):
+    if Signer(visit.runtime.ring, _PURPOSE).verify(token) is None:
         text = "This link is not complete. The server prints it when it starts."
         raise Refusal("This link cannot be used", text, 404)
-    if not await nobody_can_sign_in(visit.runtime.database):
+    used = not hmac.compare_digest(token.encode(), (await _token(visit.runtime)).encode())
+    if used or not await no_owner_can_sign_in(visit.runtime.database):
         raise _used()
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mercato.server.oauth.errors import OAuthError
-from mercato.server.oauth.redirects import find, host_of
-from mercato.server.web.addresses import client_address
+from mercato.server.oauth.redirects import find, place_of
 from mercato.server.web.page import Refusal, Visit, local_path, page
 from mercato.tenancy import accounts
 from mercato.tenancy.sessions import choose_tenant, end_session, start_session
@@ -51,14 +51,17 @@ async def sign_in(visit: Visit) -> Response:
     if await _too_many(visit, names):
         errors = {"": "There were too many attempts. Wait a quarter of an hour, then try again."}
         return await _form(visit, following, errors=errors, email=email, status=429)
-    account = await accounts.sign_in(visit.runtime.database, visit.runtime.passwords, email, password)
+    account = await accounts.sign_in(
+        visit.runtime.database, visit.runtime.passwords, email, password, lane=visit.address
+    )
     if account is None:
         await visit.runtime.throttle.count(names.failures, WINDOW_S)
         errors = {"": "The e-mail address or the password is not right."}
         return await _form(visit, following, errors=errors, email=email, status=401)
     await visit.runtime.throttle.forget(names.pair)
-    await visit.runtime.throttle.forget(names.account)
-    return await signed_in(visit, account.user_id, following)
+    response = await signed_in(visit, account.user_id, following)
+    visit.web.cookies.remember_browser(response, account.email)
+    return response
 
 
 async def signed_in(visit: Visit, user_id: int, following: str) -> Response:
@@ -87,26 +90,32 @@ async def _end_present(visit: Visit) -> None:
         await end_session(visit.runtime.database, present)
 
 
+@dataclass(frozen=True, slots=True)
 class _Counted:
-    """The names under which an attempt is counted."""
+    """The names under which an attempt is counted. A browser that has signed in to the account before has its own."""
 
-    def __init__(self, email: str, address: str) -> None:
-        account = email.strip().lower()[:254]
-        self.account = f"sign-in account {account}"
-        self.pair = f"sign-in pair {account} {address}"
-        self.failures = f"sign-in failures {address}"
+    pair: str
+    account: str | None
+    failures: str
 
 
 def _counted(visit: Visit, email: str) -> _Counted:
-    return _Counted(email, client_address(visit.request, visit.runtime.settings.proxies))
+    account, address = email.strip().lower()[:254], visit.address
+    known = visit.web.cookies.known_browser(visit.request, account)
+    if known is not None:
+        return _Counted(f"sign-in browser {known}", None, f"sign-in failures {address}")
+    return _Counted(f"sign-in pair {account} {address}", f"sign-in account {account}", f"sign-in failures {address}")
 
 
 async def _too_many(visit: Visit, names: _Counted) -> bool:
+    """Count an attempt. What an address is refused does not count against the account: nobody locks others out."""
     throttle = visit.runtime.throttle
     of_pair = await throttle.count(names.pair, WINDOW_S)
-    of_account = await throttle.count(names.account, WINDOW_S)
-    suspect = of_pair > OF_A_SUSPECT and await throttle.look(names.failures) > SUSPECT_AFTER
-    return of_pair > (OF_A_SUSPECT if suspect else OF_A_PAIR) or of_account > OF_AN_ACCOUNT
+    if of_pair > OF_A_PAIR:
+        return True
+    if of_pair > OF_A_SUSPECT and await throttle.look(names.failures) > SUSPECT_AFTER:
+        return True
+    return names.account is not None and await throttle.count(names.account, WINDOW_S) > OF_AN_ACCOUNT
 
 
 async def _form(
@@ -138,7 +147,7 @@ async def _client_of(visit: Visit, following: str) -> dict[str, str] | None:
     except OAuthError:
         return None
     redirect = find(client.redirect_uris, parse_qs(parts.query).get("redirect_uri", [None])[0])
-    return None if redirect is None else {"name": client.name, "host": host_of(redirect)}
+    return None if redirect is None else {"name": client.name, "host": place_of(redirect)}
 
 
 def device_of(user_agent: str) -> str:

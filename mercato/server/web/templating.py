@@ -48,7 +48,10 @@ class Templates:
         if body is None:
             raise HTTPException(404)
         kind = mimetypes.guess_type(request.path_params["name"])[0] or "application/octet-stream"
-        headers = {"Cache-Control": _FOREVER, "X-Content-Type-Options": "nosniff"}
+        # Another version's page asks for it while replicas are being replaced: that answer must not be kept.
+        present = self.static_path.endswith(f"/{request.path_params['version']}")
+        caching = _FOREVER if present else "no-cache"
+        headers = {"Cache-Control": caching, "X-Content-Type-Options": "nosniff"}
         return Response(body, media_type=kind, headers=headers)
 
 

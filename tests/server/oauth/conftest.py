@@ -15,7 +15,8 @@ from mercato.server.changes import Change
 from mercato.server.runtime import Addresses, Runtime
 from mercato.tenancy.accounts import find_account, set_password
 from mercato.tenancy.memberships import list_members
-from mercato.tenancy.onboarding import onboard_tenant
+from mercato.tenancy.onboarding import find_owner, onboard_tenant
+from mercato.tenancy.sessions import start_session
 from mercato.tenancy.tenants import Tenant
 from tests.server import probe
 from tests.server.browser import PASSWORD, Browser
@@ -91,3 +92,13 @@ async def listened(*processes: Site) -> AsyncIterator[Callable[[], Awaitable[Non
     finally:
         for end in ends:
             end()
+
+
+@asynccontextmanager
+async def owner_in(site: Site, tenant: Tenant) -> AsyncIterator[Browser]:
+    """The owner of a tenant in a browser, signed in without the page."""
+    owner = await find_owner(site.runtime.database, tenant)
+    token = await start_session(site.runtime.database, owner.user_id, "Firefox on Linux")
+    async with Browser(site.url) as browser:
+        browser.http.cookies.set(f"mercato_session{site.runtime.site.cookie_suffix}", token)
+        yield browser

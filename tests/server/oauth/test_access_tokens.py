@@ -15,9 +15,9 @@ from joserfc.jwk import ECKey, RSAKey
 from mercato.server.oauth.tokens import AccessTokens
 from mercato.server.site import Site as Addresses
 from mercato.tenancy.client_grants import Granted
-from tests.server.browser import Browser
+from mercato.tenancy.rows import utc_now
 from tests.server.conftest import modern
-from tests.server.oauth.conftest import owner_of, settle
+from tests.server.oauth.conftest import owner_in, settle
 from tests.server.oauth.flow import allow, called, connect, public_client
 
 
@@ -27,9 +27,8 @@ async def acme(site):
 
 
 @pytest.fixture(scope="module")
-async def ada(site, acme, cheap_passwords):
-    async with Browser(site.url) as browser:
-        await browser.sign_in(await owner_of(site.runtime, acme))
+async def ada(site, acme):
+    async with owner_in(site, acme) as browser:
         yield browser
 
 
@@ -149,7 +148,8 @@ async def minted_for_another_site_with_our_key(site, good):
     elsewhere = AccessTokens(site.runtime.oauth.keys, Addresses("https://elsewhere.example", "127.0.0.1", 8765))
     claims = parts_of(good)[1]
     grant = Granted(int(claims["grant"]), int(claims["tenant"]), int(claims["sub"]), claims["client_id"], (), "")
-    return await elsewhere.mint(grant, ["tools:read", "probe"], f"{site.url}/mcp")
+    key = await site.runtime.oauth.keys.signing()
+    return elsewhere.mint(key, grant, ["tools:read", "probe"], f"{site.url}/mcp")
 
 
 async def that_has_expired(site, good):
@@ -245,10 +245,7 @@ async def test_a_token_that_is_not_good_is_401_and_says_where_to_sign_in(site, g
 async def test_a_token_that_expires_while_it_is_remembered_is_refused_at_once(site, good, monkeypatch):
     token = await signed_anew(site, good, exp=int(time.time()) + 60)
     assert (await called(site, token)).status_code == 200
-    later = site.runtime.directory.__class__.__module__
-    from mercato.tenancy.rows import utc_now
-
-    monkeypatch.setattr(f"{later}.utc_now", lambda: utc_now() + timedelta(seconds=61))
+    monkeypatch.setattr("mercato.server.auth.directory.utc_now", lambda: utc_now() + timedelta(seconds=61))
     assert (await called(site, token)).status_code == 401
 
 

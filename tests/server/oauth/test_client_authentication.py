@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 import time
+from urllib.parse import quote_plus
 
 import httpx
 import pytest
@@ -47,9 +48,7 @@ def key():
 async def signing(site, key):
     """A client that signs."""
     jwks = {"keys": [key.as_dict(private=False)]}
-    given = await register(
-        site.url, redirect_uris=[CALLBACK], token_endpoint_auth_method="private_key_jwt", jwks=jwks
-    )
+    given = await register(site.url, redirect_uris=[CALLBACK], token_endpoint_auth_method="private_key_jwt", jwks=jwks)
     return OAuthClient(site.url, given["client_id"], CALLBACK)
 
 
@@ -64,8 +63,6 @@ def assert_authenticated(response):
 
 
 def basic(client_id, secret):
-    from urllib.parse import quote_plus
-
     return base64.b64encode(f"{quote_plus(client_id)}:{quote_plus(secret)}".encode()).decode()
 
 
@@ -232,7 +229,7 @@ async def test_an_assertion_under_a_foreign_key_is_401(site, signing, key):
 
 
 async def test_an_assertion_of_no_algorithm_is_401(signing, key):
-    head, claims, _ = assertion(signing, key).split(".")
+    _, claims, _ = assertion(signing, key).split(".")
     for header in (b'{"alg":"none"}', b'{"alg":"none","kid":"one"}', b'{"alg":"HS256","kid":"one"}'):
         forged = base64.urlsafe_b64encode(header).rstrip(b"=").decode()
         assert_refused(await shown(signing, f"{forged}.{claims}."), "invalid_client", 401)

@@ -13,8 +13,7 @@ from mercato.tenancy.client_grants import GRACE, ClientGrant, RefreshAnswer, Ref
 from mercato.tenancy.rows import utc_now
 from mercato.tenancy.secrets import KeyRing, new_key
 from mercato.tenancy.signing import digest
-from tests.server.browser import Browser
-from tests.server.oauth.conftest import listened, owner_of, settle
+from tests.server.oauth.conftest import listened, owner_in, settle
 from tests.server.oauth.flow import OAuthClient, assert_refused, called, connect, public_client
 
 
@@ -24,9 +23,8 @@ async def acme(site):
 
 
 @pytest.fixture(scope="module")
-async def ada(site, acme, cheap_passwords):
-    async with Browser(site.url) as browser:
-        await browser.sign_in(await owner_of(site.runtime, acme))
+async def ada(site, acme):
+    async with owner_in(site, acme) as browser:
         yield browser
 
 

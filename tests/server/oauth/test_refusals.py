@@ -15,8 +15,8 @@ from mercato.tenancy.codes import AuthorizationCode
 from mercato.tenancy.memberships import Membership
 from mercato.tenancy.rows import utc_now
 from mercato.tenancy.signing import digest
-from tests.server.browser import Browser, forms_of
-from tests.server.oauth.conftest import owner_of, settle
+from tests.server.browser import PASSWORD, Browser, forms_of
+from tests.server.oauth.conftest import owner_in, owner_of, settle
 from tests.server.oauth.flow import (
     OAuthClient,
     allow,
@@ -37,9 +37,8 @@ async def acme(site):
 
 
 @pytest.fixture(scope="module")
-async def ada(site, acme, cheap_passwords):
-    async with Browser(site.url) as browser:
-        await browser.sign_in(await owner_of(site.runtime, acme))
+async def ada(site, acme):
+    async with owner_in(site, acme) as browser:
         yield browser
 
 
@@ -236,7 +235,11 @@ async def test_a_port_on_this_computer_may_be_another_and_nothing_else_may(site,
     assert (await client.redeem(answer["code"], redirect_uri="http://127.0.0.1:52001/callback")).status_code == 200
     for other in ("http://127.0.0.1:52001/other", "http://localhost:9123/callback", "https://127.0.0.1:9123/callback"):
         assert_page_of_ours(await ada.http.get(client.address(redirect_uri=other)))
-    for other in ("http://127.0.0.1:9123/callback?a=b", "http://127.0.0.2:9123/callback", "http://127.0.0.1:x/callback"):
+    for other in (
+        "http://127.0.0.1:9123/callback?a=b",
+        "http://127.0.0.2:9123/callback",
+        "http://127.0.0.1:x/callback",
+    ):
         assert_page_of_ours(await ada.http.get(client.address(redirect_uri=other)))
 
 
@@ -262,12 +265,13 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize("following", ELSEWHERE)
-async def test_no_next_leads_out_of_the_site(site, acme, ada, following):
+async def test_no_next_leads_out_of_the_site(site, acme, cheap_passwords, following):
+    email = await owner_of(site.runtime, acme)
     async with Browser(site.url) as stranger:
         page = await stranger.get(f"/sign-in?{urlencode({'next': following})}")
         assert dict(forms_of(page)[0].fields)["next"] == "/clients"
         csrf = dict(forms_of(page)[0].fields)["csrf"]
-        form = {"csrf": csrf, "email": f"ada@{acme.slug}.example", "password": "correct horse battery"}
+        form = {"csrf": csrf, "email": email, "password": PASSWORD}
         response = await stranger.http.post("/sign-in", data={**form, "next": following})
         assert response.headers["location"] == f"{site.url}/clients"
         again = await stranger.http.get("/sign-in", params={"next": following})

@@ -7,11 +7,21 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import col
 
-from mercato.tenancy.clients import ClientKind, OAuthClient, add_client, find_client
+from mercato.tenancy.clients import UNUSED_FOR, ClientKind, OAuthClient, add_client, find_client
 from mercato.tenancy.rows import utc_now
+from tests.server.oauth.conftest import owner_in, settle
 from tests.server.oauth.flow import assert_refused, connect, public_client, register
 
-pytestmark = pytest.mark.usefixtures("cheap_passwords")
+
+@pytest.fixture
+async def acme(site):
+    return await settle(site)
+
+
+@pytest.fixture
+async def ada(site, acme):
+    async with owner_in(site, acme) as browser:
+        yield browser
 
 
 async def tried(site, body=None, **metadata):
@@ -48,6 +58,9 @@ REDIRECTS = [
     "https://client.example\\callback",
     'https://client.example/"><script>',
     "https://clïent.example/callback",
+    "https://client.example;sandbox/callback",
+    "https://client.example,default-src/callback",
+    "https://client.example'none'/callback",
     "https://client.example:port/callback",
     "https:///callback",
     "//client.example/callback",
@@ -156,10 +169,15 @@ async def test_a_flood_of_registrations_does_not_fill_the_table_nor_push_out_who
     in_use = await public_client(site.url)
     tokens = await connect(ada, in_use, category=["probe"])
     static = OAuthClient(
-        client_id=f"static-{in_use.client_id}", kind=ClientKind.STATIC, name="Ours", redirect_uris=[], auth_method="none"
+        client_id=f"static-{in_use.client_id}",
+        kind=ClientKind.STATIC,
+        name="Ours",
+        redirect_uris=[],
+        auth_method="none",
     )
     await add_client(site.runtime.database, static)
     monkeypatch.setattr("mercato.tenancy.clients.MOST_UNUSED", 10)
+    monkeypatch.setattr("mercato.tenancy.clients.REAPED_EVERY", 1)
     flood = [(await tried(site)).json()["client_id"] for _ in range(40)]
     unused = [client_id for client_id in flood if await find_client(site.runtime.database, client_id)]
     assert unused == flood[-10:]
@@ -167,14 +185,14 @@ async def test_a_flood_of_registrations_does_not_fill_the_table_nor_push_out_who
     assert (await in_use.refresh(tokens["refresh_token"])).status_code == 200
 
 
-async def test_who_was_allowed_nothing_within_a_day_is_forgotten_at_the_next_registration(site, ada):
+async def test_who_was_allowed_nothing_within_a_day_is_forgotten_at_the_next_clean_up(site, ada, monkeypatch):
+    monkeypatch.setattr("mercato.tenancy.clients.REAPED_EVERY", 1)
     forgotten, in_use = await public_client(site.url), await public_client(site.url)
     await connect(ada, in_use, category=["probe"])
     both = col(OAuthClient.client_id).in_([forgotten.client_id, in_use.client_id])
     async with site.runtime.database.system() as session:
-        from mercato.tenancy.clients import UNUSED_FOR
-
-        await session.exec(sa.update(OAuthClient).where(both).values(created_at=utc_now() - 2 * UNUSED_FOR))
+        long_ago = utc_now() - 2 * UNUSED_FOR
+        await session.exec(sa.update(OAuthClient).where(both).values(created_at=long_ago, last_used_at=long_ago))
     await register(site.url)
     assert await find_client(site.runtime.database, forgotten.client_id) is None
     assert await find_client(site.runtime.database, in_use.client_id) is not None

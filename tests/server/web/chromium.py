@@ -96,9 +96,15 @@ def _complaint(message: ConsoleMessage) -> list[str]:
     return [] if its_own else [f"{message.text} ({message.location['url']})"]
 
 
-async def faults(page: Page) -> list[str]:
+async def audit(page: Page) -> list[str]:
     """Return what is wrong with a page for people who see, hear or operate it in another way than its makers do."""
     found: list[str] = await page.evaluate(AUDIT)
+    return found
+
+
+async def faults(page: Page) -> list[str]:
+    """Return the same, and whether it fits on the smallest screen."""
+    found = await audit(page)
     size = page.viewport_size
     await page.set_viewport_size({"width": NARROW, "height": SHORT})
     widest = await page.evaluate("Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)")
@@ -136,6 +142,7 @@ class Listener:
     def __init__(self) -> None:
         self.came: asyncio.Queue[dict[str, str]] = asyncio.Queue()
         self.port = 0
+        self.leads_on_to: str | None = None
 
     @property
     def redirect_uri(self) -> str:
@@ -152,7 +159,8 @@ class Listener:
         if parts.path == "/callback":
             self.came.put_nowait({name: values[0] for name, values in parse_qs(parts.query).items()})
         body = b"<!doctype html><title>Back</title><p>You may close this window."
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n")
+        status = f"303 See Other\r\nLocation: {self.leads_on_to}" if self.leads_on_to else "200 OK"
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Type: text/html\r\nConnection: close\r\n".encode())
         writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
         await writer.drain()
         writer.close()

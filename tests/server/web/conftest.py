@@ -13,8 +13,11 @@ from mercato.server.runtime import Addresses
 from mercato.tenancy.memberships import Role
 from mercato.tenancy.tenants import Tenant
 from tests.server.conftest import Site
+from tests.server.oauth.conftest import ada, cheap_passwords, gus, replica
 from tests.server.web.chromium import Screens, chromium
 from tests.server.web.people import Person, join, open_business
+
+__all__ = ["ada", "cheap_passwords", "gus", "replica"]
 
 
 @pytest.fixture(scope="session")

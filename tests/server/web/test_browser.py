@@ -103,17 +103,32 @@ async def test_a_person_connects_a_program_on_their_computer(screens: Screens, m
     assert "echo" in await tools_of(screens.site, tokens["access_token"])
 
 
-async def test_the_policy_of_the_page_admits_the_client_that_is_asked_about_and_no_other(screens: Screens, mia: Person):
-    async with listener() as back, listener() as other, screens.open(await mia.session()) as page:
+async def test_a_program_may_lead_on_to_a_page_of_its_own(screens: Screens, mia: Person):
+    async with listener() as done, listener() as back, screens.open(await mia.session()) as page:
+        back.leads_on_to = done.redirect_uri.replace("127.0.0.1", "localhost")
         client = await public_client(screens.site.url, back.redirect_uri)
-        response = await page.goto(client.address())
-        assert response is not None
-        policy = response.headers["content-security-policy"]
-        assert f"form-action 'self' http://127.0.0.1:{back.port};" in policy
-        assert str(other.port) not in policy
-        await page.get_by_role("button", name="Deny").click()
-        await back.answer()
-        assert other.came.empty()
+        await page.goto(client.address())
+        await page.get_by_role("button", name="Allow").click()
+        assert "code" in await back.answer()
+        assert await done.answer() == {}
+        await expect(page.get_by_text("You may close this window.")).to_be_visible()
+
+
+async def test_the_policy_of_the_page_keeps_the_answer_from_other_sites(screens: Screens, mia: Person):
+    session, blocked = await mia.session(), "Sending form data to"
+    async with screens.open(session, forgiven=blocked) as page:
+        client = await public_client(screens.site.url)
+        await page.goto(client.address())
+        async with page.expect_console_message(lambda message: message.text.startswith(blocked)):
+            await page.evaluate(SEND_ELSEWHERE, "http://elsewhere.example/callback")
+        assert page.url.startswith(screens.site.url)
+
+
+SEND_ELSEWHERE = """url => {
+  const button = document.querySelector("[value=deny]");
+  button.formAction = url;
+  button.form.requestSubmit(button);
+}"""
 
 
 @both
@@ -135,6 +150,23 @@ async def test_a_person_signs_in_and_allows_with_the_keyboard_alone(screens: Scr
         answer = await back.answer()
     tokens = (await client.redeem(answer["code"])).json()
     assert tokens["scope"] == "tools:read tools:write commerce probe system"
+
+
+async def test_a_program_with_a_private_scheme_cannot_pass_for_a_web_site(
+    screens: Screens, mia: Person, harbour: Tenant
+):
+    redirect_uri = "cursor://claude.ai/callback"
+    await mia.connect("Claude", redirect_uri, harbour)
+    client = await public_client(screens.site.url, redirect_uri, client_name="Claude")
+    async with screens.open() as page:
+        await page.goto(client.address())
+        await expect(page.locator("main")).to_contain_text("you are sent back to this computer (cursor:)")
+    async with screens.open(await mia.session()) as page:
+        await page.goto(client.address())
+        await expect(page.locator(".intro")).to_contain_text("this computer (cursor:)")
+        await page.goto("/clients")
+        await expect(page.locator("#grants")).to_contain_text("cursor:")
+        await expect(page.locator("#grants")).not_to_contain_text("claude.ai")
 
 
 async def test_enter_in_a_tick_box_never_allows(screens: Screens, mia: Person):
