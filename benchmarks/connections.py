@@ -80,7 +80,8 @@ async def signed_in(port: int, email: str) -> AsyncIterator[Person]:
         await browser.sign_in(email)
         asked = _request(await register(port, "First"), f"{url}/mcp", "")
         page = await browser.get(f"/authorize?{urlencode(asked)}")
-        form = next((one for one in forms_of(page) if urlsplit(one.action).path == "/authorize"), None)
+        forms = [one for one in forms_of(page) if one.method == "post"]
+        form = next((one for one in forms if urlsplit(one.action).path == "/authorize"), None)
         if form is None:
             raise RowFailed(f"{email} sees no consent page, but HTTP {page.status_code} at {page.url.path}")
         yield Person(browser, url, form.fields)
@@ -139,27 +140,27 @@ def _request(client_id: str, resource: str, verifier: str) -> dict[str, str]:
 
 
 class Life:
-    """How clients live until the end. The driver counts its `restarts` here, and may have every answer lost."""
+    """How clients live until the `end`. The driver sets it, counts its `restarts`, and may have every answer lost."""
 
-    def __init__(self, port: int, every_s: float, end: float, seed: int) -> None:
+    def __init__(self, port: int, every_s: float, seed: int) -> None:
         self.tally = Tally()
         self.restarts = 0
         self.losing_all = False
+        self.end = float("inf")
         self._port = port
         self._every_s = every_s
-        self._end = end
         self._random = random.Random(seed)
 
     async def live(self, connection: Connection) -> None:
         """Refresh every few seconds."""
         await self._sleep(self._random.uniform(0, self._every_s))
-        while time.monotonic() < self._end and connection.signed_out is None:
+        while time.monotonic() < self.end and connection.signed_out is None:
             await self._refresh(connection)
             await self._sleep(self._every_s * self._random.uniform(0.5, 1.5))
 
     async def stray(self) -> None:
         """Register clients that nobody lets in, as some clients do at each of their starts."""
-        while time.monotonic() < self._end:
+        while time.monotonic() < self.end:
             with suppress(OSError, RowFailed):  # the server is being restarted
                 await register(self._port, "Stray")
                 self.tally.strays += 1
@@ -187,7 +188,7 @@ class Life:
                 await self._sleep(self._random.uniform(*RETRY_S))
             elif following:
                 break
-            elif time.monotonic() > self._end + _PATIENCE_S:
+            elif time.monotonic() > self.end + _PATIENCE_S:
                 connection.signed_out = "the server did not answer any more"
                 return
             else:
@@ -213,4 +214,4 @@ class Life:
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, but not beyond the end."""
-        await asyncio.sleep(max(0.0, min(seconds, self._end - time.monotonic())))
+        await asyncio.sleep(max(0.0, min(seconds, self.end - time.monotonic())))

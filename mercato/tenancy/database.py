@@ -31,7 +31,7 @@ Statement = sa.Select[*tuple[Any, ...]]
 """A SELECT of any columns."""
 
 _MOST_SHAPES = 1_000
-_CONNECT_TIMEOUT_S = 5
+_CONNECT_TIMEOUT_S, _POOL_TIMEOUT_S = 5, 8
 """Clients give up after ten."""
 _OUTAGES = ("08", "53", "57P", "25006", "55P03", "57014")
 """What PostgreSQL says of itself: no connection, no room, shutting down or starting up, only a standby; and what it
@@ -50,10 +50,10 @@ class Database:
     """The connection pools of one process, one to a role."""
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
-        self._app = _engine(url, APP_ROLE, pool_size)
+        self._app = _engine(url, APP_ROLE, pool_size, overflow=pool_size, limits={})
         self._read = self._app.execution_options(postgresql_readonly=True)
         self._filter = TenantFilter()
-        self._system = _engine(url, SYSTEM_ROLE, max(4, pool_size // 2), _SYSTEM_LIMITS)
+        self._system = _engine(url, SYSTEM_ROLE, max(5, pool_size), overflow=0, limits=_SYSTEM_LIMITS)
 
     @asynccontextmanager
     async def tenant(self, tenant_id: int, *, read_only: bool = False) -> AsyncIterator[TenantDatabase]:
@@ -153,15 +153,16 @@ class TenantDatabase:
             await self._session.close()
 
 
-def _engine(url: str, role: str, pool_size: int, limits: Mapping[str, str] | None = None) -> AsyncEngine:
+def _engine(url: str, role: str, pool_size: int, *, overflow: int, limits: Mapping[str, str]) -> AsyncEngine:
     engine = create_async_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
         pool_size=pool_size,
-        max_overflow=pool_size,
+        max_overflow=overflow,
+        pool_timeout=_POOL_TIMEOUT_S,
         hide_parameters=True,  # an error's text goes to the log, and parameters hold what people wrote
         connect_args={
             "timeout": _CONNECT_TIMEOUT_S,
-            "server_settings": {"role": role, "application_name": "mercato", "jit": "off", **(limits or {})},
+            "server_settings": {"role": role, "application_name": "mercato", "jit": "off", **limits},
         },
     )
     event.listen(engine.sync_engine, "do_connect", _connect)

@@ -10,7 +10,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
+import sqlalchemy as sa
+from sqlmodel import col
 
+from mercato.tenancy.client_grants import ClientGrant
+from mercato.tenancy.codes import AuthorizationCode
 from tests.server.browser import Browser
 from tests.server.conftest import Site, envelope
 
@@ -134,3 +138,13 @@ def assert_refused(response: httpx.Response, code: str, status: int = 400) -> No
     assert response.headers["content-type"] == "application/json"
     assert response.headers["cache-control"] == "no-store"
     assert response.json().keys() == {"error", "error_description"}
+
+
+async def given_to(site: Site, client: OAuthClient) -> int:
+    """Return how many codes and grants a client has."""
+    async with site.runtime.database.system() as session:
+        counts = [
+            sa.select(sa.func.count()).where(col(table.client_id) == client.client_id)
+            for table in (AuthorizationCode, ClientGrant)
+        ]
+        return sum([(await session.exec(count)).scalar_one() for count in counts])

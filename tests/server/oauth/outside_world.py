@@ -40,7 +40,7 @@ class Publisher:
 async def site_with_outside(addresses: Addresses, data_dir: Path, router: HttpRouter) -> AsyncIterator[Site]:
     """Serve a site whose requests to the outside are answered by the router, and by nobody else."""
 
-    async def resolve(host: str, port: int) -> Sequence[str]:
+    async def resolve(*asked: object) -> Sequence[str]:
         return [ADDRESS]
 
     settings = Settings(data_dir=data_dir, log_level="warning")

@@ -16,9 +16,10 @@ from mercato.server.oauth.tokens import AccessTokens
 from mercato.server.site import Site as Addresses
 from mercato.tenancy.client_grants import Granted
 from mercato.tenancy.rows import utc_now
-from tests.server.conftest import modern
+from tests.server.conftest import envelope, modern
 from tests.server.oauth.conftest import owner_in, settle
 from tests.server.oauth.flow import allow, called, connect, public_client
+from tests.server.probe import probe
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +260,28 @@ async def test_a_token_cannot_reach_beyond_what_its_grant_holds(site, good):
     assert not names & {"change", "wipe", "list_orders"}
     assert said["structuredContent"]["text"].startswith("acme-")
 
+
+async def test_an_address_reaches_no_further_than_it_says_whatever_the_token_holds(site, acme, ada, client):
+    tokens = await connect(ada, client, category=["probe", "commerce"], write="yes")
+    names = {}
+    for path in ("/mcp", "/mcp/readonly", "/mcp/x/probe"):
+        listed = (await called(site, tokens["access_token"], path)).json()["result"]["tools"]
+        names[path] = {tool["name"] for tool in listed}
+    assert {"change", "echo", "list_orders"} <= names["/mcp"]
+    assert "echo" in names["/mcp/readonly"]
+    assert not {"change", "wipe"} & names["/mcp/readonly"]
+    assert names["/mcp/x/probe"] == {tool for tool in names["/mcp"] if tool in PROBE}
+    key = await site.key(acme)
+    for token in (tokens["access_token"], key):
+        for path, tool in (("/mcp/readonly", "change"), ("/mcp/x/commerce", "echo"), ("/mcp/x/probe", "list_orders")):
+            body, headers = envelope("tools/call", {"name": tool, "arguments": {}})
+            async with site.client(token) as http:
+                response = await http.post(path, json=body, headers=headers)
+            assert response.status_code != 403, (path, tool)
+            assert "error" in response.json(), (path, tool)
+
+
+PROBE = {tool.name for tool in probe.tools}
 
 NARROW = ["/mcp/readonly", "/mcp/x/probe", "/mcp/readonly/x/probe", "/mcp/x/probe/readonly", "/mcp/x/probe,commerce"]
 

@@ -287,3 +287,15 @@ async def test_a_failure_inside_is_an_error_of_oauths_own_and_tells_nothing(site
     assert_refused(response, "server_error", 500)
     assert "secrets" not in response.text
     assert response.headers["x-request-id"] in response.text
+
+
+@pytest.mark.parametrize("path", ["/token", "/revoke", "/introspect"])
+async def test_a_form_that_is_far_too_long_is_refused_as_json(site, path):
+    headers = {"content-type": "application/x-www-form-urlencoded", "accept": "text/html"}
+    async with httpx.AsyncClient(base_url=site.url, verify=False) as http:
+        assert_refused(await http.post(path, content=b"token=" + b"x" * 70_000, headers=headers), "invalid_request")
+        response = await http.post(path, content=b"token=" + b"x" * 200_000, headers=headers)
+        elsewhere = await http.post(path, content=b"token=x", headers={**headers, "host": "evil.example"})
+    for answer, status in ((response, 413), (elsewhere, 421)):
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
+        assert answer.json()["error"] == "invalid_request"

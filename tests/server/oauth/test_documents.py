@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import httpx
 import orjson
@@ -286,7 +287,8 @@ async def test_a_document_whose_name_is_this_computer_is_not_read_by_a_site(open
     site, router = open_site
     router.requests.clear()
     program = Program(site.url, "https://127.0.0.1/client.json", "https://evil.example/callback")
-    monkeypatch.setattr(site.runtime.oauth.clients._documents._outside, "_resolve", resolve_by_name)
+    reads = site.runtime.oauth.clients._documents._outside
+    monkeypatch.setattr(reads, "_resolve", partial(resolve_by_name, reads._lookups))
     async with httpx.AsyncClient(base_url=site.url, verify=False) as http:
         response = await http.get(program.address(), headers={"accept": "text/html"})
     assert response.status_code == 400

@@ -91,8 +91,10 @@ HOSTS = [
 
 @pytest.mark.parametrize("host", HOSTS)
 async def test_this_computer_is_not_called_however_it_is_written(world, host):
+    reads = Outside(world)
     with pytest.raises(Unreachable):
-        await Outside(world).read(f"https://{host}/client.json")
+        await reads.read(f"https://{host}/client.json")
+    await reads.aclose()
     assert world.requests == []
 
 
