@@ -11,7 +11,7 @@ VERSIONS = {"legacy": "2025-11-25", "auto": "2026-07-28"}
 
 @dataclass(frozen=True)
 class Seen:
-    """The tools that a client listed, and how many products it read; where it tells, its mode and what it spoke then."""
+    """The tools that a client listed, and how many products it read; where it tells, its mode and version."""
 
     tools: frozenset[str]
     rows: int

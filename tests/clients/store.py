@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 import httpx2
 from mcp import Client
@@ -59,10 +60,11 @@ def _first_line(process: subprocess.Popen[str]) -> dict[str, str]:
     assert process.stdout is not None
     line = process.stdout.readline()
     patience.cancel()
-    return json.loads(line)
+    ready: dict[str, str] = json.loads(line)
+    return ready
 
 
-def _said(command: list[str], given: str = "") -> object:
+def _said(command: list[str], given: str = "") -> Any:
     done = subprocess.run(
         [MERCATO, *command], input=given, capture_output=True, text=True, check=True, timeout=TIMEOUT_S
     )
