@@ -87,7 +87,7 @@ async def test_a_key_made_at_the_terminal_works_until_it_is_revoked(server: Serv
 
 def test_a_server_leaves_nothing_behind_and_finds_its_data_again(data_dir: Path):
     first = Server(data_dir, "--demo")
-    assert set(first.ready) == {"url", "api_key", "tenant", "pid"}
+    assert set(first.ready) == {"url", "api_key", "tenant", "setup_url", "pid"}
     assert first.ready["pid"] == first.process.pid
     code, rest = first.stop()
     assert (code, rest) == (0, ""), first

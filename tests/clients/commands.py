@@ -16,7 +16,7 @@ COMMANDS, BROWSERS = CACHE / "node_modules" / ".bin", CACHE / "browsers"
 VISITS = CACHE / "visits.log"
 TIMEOUT_S = 60
 _FILES = ("package.json", "package-lock.json", "typescript.mjs", "oauth.mjs", "used.mjs")
-_OPENERS = ("xdg-open", "open", "www-browser")
+_OPENERS = ("xdg-open", "open", "www-browser", "x-www-browser", "sensible-browser")
 
 
 def install() -> None:
