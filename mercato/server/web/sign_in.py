@@ -58,7 +58,8 @@ async def sign_in(visit: Visit) -> Response:
         await visit.runtime.throttle.count(names.failures, WINDOW_S)
         errors = {"": "The e-mail address or the password is not right."}
         return await _form(visit, following, errors=errors, email=email, status=401)
-    await visit.runtime.throttle.forget(names.pair)
+    for name in filter(None, (names.pair, names.account)):
+        await visit.runtime.throttle.forget(name)
     response = await signed_in(visit, account.user_id, following)
     visit.web.cookies.remember_browser(response, account.email)
     return response

@@ -303,3 +303,11 @@ async def test_the_pages_of_another_name_of_this_computer_lead_to_the_one_that_c
     assert response.status_code == 307
     assert response.headers["location"] == f"{site.url}/sign-in?next=/keys"
     assert "set-cookie" not in response.headers
+
+
+async def test_who_signs_in_often_and_rightly_is_never_refused(site, mia, monkeypatch):
+    monkeypatch.setattr("mercato.server.web.sign_in.OF_AN_ACCOUNT", 3)
+    for _ in range(6):
+        async with Browser(site.url) as browser:
+            await browser.sign_in(mia.email)
+            assert (await browser.get("/account")).status_code == 200
