@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -19,7 +20,7 @@ from mercato.server.health import probe
 from mercato.server.mcp.callers import HttpCallers
 from mercato.server.mcp.endpoint import Endpoint
 from mercato.server.mcp.handlers import Handlers
-from mercato.server.middleware import BodyLimit, HostCheck, RequestLog
+from mercato.server.middleware import BodyLimit, HostCheck, RequestLog, refusal
 from mercato.server.oauth.routes import is_open_to_all, oauth_routes
 from mercato.server.runtime import Addresses, Runtime, open_runtime
 from mercato.server.settings import Settings
@@ -59,7 +60,7 @@ def create_app(settings: Settings, addresses: Addresses, *, found: Iterable[Foun
             Route(MCP_PATH, _FromState()),
             Route(MCP_PATH + "/{narrowed:path}", _FromState()),
         ],
-        exception_handlers={404: not_found},
+        exception_handlers={404: not_found, 405: _not_allowed},
         middleware=[
             Middleware(RequestLog),
             Middleware(
@@ -92,6 +93,14 @@ class _FromState:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await scope["app"].state.endpoint(scope, receive, send)
+
+
+async def _not_allowed(request: Request, error: Exception) -> Response:
+    """Answer a method that an address does not have, in the form that its callers read."""
+    response = refusal(request.url.path, 405, "This address does not answer that method.")
+    if isinstance(error, HTTPException):
+        response.headers.update(error.headers or {})
+    return response
 
 
 async def _healthz(request: Request) -> JSONResponse:

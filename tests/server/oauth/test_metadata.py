@@ -223,3 +223,11 @@ async def test_over_https_cookies_are_secure_and_bound_to_the_host(public_site):
             client.address(response_type="token"), headers={"cookie": session.partition(";")[0]}
         )
         assert answer_of(refused)["iss"] == PUBLIC
+
+
+@pytest.mark.parametrize("path", ["/token", "/register", "/revoke", "/introspect"])
+async def test_a_method_that_an_endpoint_does_not_have_is_refused_as_json(site, path):
+    async with httpx.AsyncClient(base_url=site.url, verify=False) as http:
+        response = await http.get(path)
+    assert (response.status_code, response.json()["error"]) == (405, "invalid_request")
+    assert response.headers["allow"] == "POST"
