@@ -59,6 +59,13 @@ async def test_what_nobody_foresaw_is_json_with_a_reference(site: Site, monkeypa
     assert response.json()["error"]["message"] == "Internal error. Reference: reference-1."
 
 
+def said(state: str) -> Exception:
+    """What PostgreSQL answered, by its code."""
+    error = Exception(state)
+    error.sqlstate = state  # type: ignore[attr-defined]
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -67,6 +74,8 @@ async def test_what_nobody_foresaw_is_json_with_a_reference(site: Site, monkeypa
         (PoolTimeout(), True),
         (DBAPIError("select", None, Exception(), connection_invalidated=True), True),
         (DBAPIError("select", None, Exception()), False),
+        *((DBAPIError("select", None, said(state)), True) for state in ("57P03", "57P01", "53300", "08006", "55P03")),
+        *((DBAPIError("select", None, said(state)), False) for state in ("23505", "42P01", "40001")),
         (TimeoutError(), False),
         (ValueError(), False),
     ],

@@ -13,6 +13,7 @@ from mercato.server.auth.credentials import Credential
 from mercato.tenancy.errors import InvalidValue, NotFound
 from mercato.tenancy.keys import ApiKey, authenticate_key, check_scopes, create_key, list_keys, revoke_key
 from mercato.tenancy.memberships import Membership, Role, add_member, check_role
+from mercato.tenancy.onboarding import find_owner
 from mercato.tenancy.principal import READ, WRITE
 from mercato.tenancy.rows import utc_now
 from mercato.tenancy.tenants import TenantRecord
@@ -195,3 +196,15 @@ async def test_a_key_narrowed_to_a_category_sees_and_calls_only_that(open_plugin
             for name in ("write_first", "read_second"):
                 with pytest.raises(MCPError, match="needs the scope"):
                     await client.call_tool(name)
+
+
+async def test_a_member_may_have_a_hundred_keys_and_no_more_until_one_is_revoked(database, tenant, monkeypatch):
+    monkeypatch.setattr("mercato.tenancy.keys.MOST_OF_A_MEMBER", 2)
+    owner = await find_owner(database, tenant)
+    async with database.tenant(tenant.id) as db:
+        first, _ = await create_key(db, owner, "one", ["*"], None)
+        await create_key(db, owner, "two", ["*"], None)
+        with pytest.raises(InvalidValue, match="2 keys"):
+            await create_key(db, owner, "three", ["*"], None)
+        await revoke_key(db, first.id)
+        await create_key(db, owner, "three", ["*"], None)

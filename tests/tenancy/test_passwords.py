@@ -96,3 +96,24 @@ async def test_a_crowd_of_one_origin_is_refused_at_last_and_others_are_not(passw
     assert None in answers["crowd"]
     assert True in answers["crowd"]
     assert await passwords.matches(GOOD, stored, lane="crowd")
+
+
+async def test_no_text_takes_long_whatever_it_is_made_of(passwords):
+    with anyio.fail_after(5):
+        assert not await passwords.matches("\u0300\u0316" * 1_000_000, None)
+
+
+async def test_a_crowd_of_one_origin_delays_itself_and_nobody_else(passwords):
+    stored = await passwords.hash("correct horse battery")
+    order = []
+
+    async def attempt(lane, number):
+        await passwords.matches("wrong", stored, lane=lane)
+        order.append((lane, number))
+
+    async with anyio.create_task_group() as group:
+        for number in range(30):
+            group.start_soon(attempt, "crowd", number)
+        group.start_soon(attempt, "person", 0)
+    assert order.index(("person", 0)) < 10
+    assert passwords._lanes == {}

@@ -16,7 +16,7 @@ def client_address(request: Request, proxies: Sequence[Network]) -> str:
     """Return the nearest address that is none of our proxies: what a stranger writes into the header counts not."""
     direct = request.client.host if request.client else ""
     forwarded = ",".join(request.headers.getlist("x-forwarded-for")).split(",") if proxies else []
-    for address in [direct, *(_without_port(part.strip()) for part in reversed(forwarded))]:
+    for address in [direct, *(_without_port(part.strip()) for part in reversed(forwarded) if part.strip())]:
         if not _is_one_of(address, proxies):
             return _whose(address)
     return _whose(direct)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import partial
 
+import anyio
 import httpx
 import orjson
 import pytest
@@ -294,3 +295,37 @@ async def test_a_document_whose_name_is_this_computer_is_not_read_by_a_site(open
     assert response.status_code == 400
     assert "is not a public address" in response.text
     assert router.requests == []
+
+
+async def test_a_crowd_that_connects_a_new_client_reads_its_document_once_and_all_of_it_gets_in(clients, world, url):
+    world.publishes(document_of(url))
+    found = []
+
+    async def connect():
+        found.append(await clients.find(url))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(connect)
+    assert [client.name for client in found] == ["Probe"] * 20
+    assert len(world.requests) == 1
+
+
+async def test_a_client_that_was_never_read_is_not_read_for_a_token(clients, world, url):
+    world.publishes(document_of(url))
+    with pytest.raises(OAuthError, match="unknown"):
+        await clients.find(url, new=False)
+    assert world.requests == []
+
+
+async def test_a_document_that_is_read_again_after_days_without_a_grant_stays(
+    clients, database, world, url, monkeypatch
+):
+    monkeypatch.setattr("mercato.tenancy.clients.REAPED_EVERY", 1)
+    world.publishes(document_of(url))
+    await clients.find(url)
+    late = sa.update(OAuthClient).where(col(OAuthClient.client_id) == url)
+    async with database.system() as session:
+        days_ago = utc_now() - timedelta(days=3)
+        await session.exec(late.values(created_at=days_ago, fresh_until=days_ago))
+    assert (await clients.find(url)).name == "Probe"

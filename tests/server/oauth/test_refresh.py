@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import col
 
+from mercato.tenancy.audit import list_entries
 from mercato.tenancy.client_grants import GRACE, ClientGrant, RefreshAnswer, RefreshTokens
 from mercato.tenancy.rows import utc_now
 from mercato.tenancy.secrets import KeyRing, new_key
@@ -202,3 +203,22 @@ async def test_no_text_of_a_token_is_in_the_database(site, client, tokens):
         row = (await session.exec(sa.select(ClientGrant.__table__).where(col(ClientGrant.id) == grant_id))).one()
     assert tokens["refresh_token"] not in repr(row)
     assert row.refresh_digest == digest(tokens["refresh_token"])
+
+
+async def test_a_grant_for_an_address_that_is_ours_no_more_asks_to_connect_anew(site, client, tokens):
+    grant_id = site.runtime.oauth.refresh_tokens.grant_id_of(tokens["refresh_token"])
+    moved = sa.update(ClientGrant).where(col(ClientGrant.id) == grant_id)
+    async with site.runtime.database.system() as session:
+        await session.exec(moved.values(resource="https://old.example/mcp"))
+    for changed in ({}, {"resource": None}):
+        assert_refused(await client.refresh(tokens["refresh_token"], **changed), "invalid_grant")
+
+
+async def test_the_end_of_a_grant_that_no_person_ended_is_in_the_audit(site, acme, client, tokens):
+    assert (await client.refresh(tokens["refresh_token"])).status_code == 200
+    await pass_time(site, tokens["refresh_token"], GRACE + timedelta(seconds=1))
+    assert_refused(await client.refresh(tokens["refresh_token"]), "invalid_grant")
+    async with site.runtime.database.tenant(acme.id, read_only=True) as db:
+        entry = (await list_entries(db, action="client.end", limit=1)).items[0]
+    assert (entry.client_id, entry.user_id, entry.kind) == (client.client_id, None, "token")
+    assert "used before" in entry.effect["because"]

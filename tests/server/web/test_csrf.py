@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from weakref import WeakKeyDictionary
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from sqlmodel import col
@@ -239,3 +240,19 @@ async def test_what_a_client_calls_itself_cannot_become_part_of_the_page(site, a
     assert "<img src=x" not in page.text
     assert "49" not in page.text.partition("<h1>")[2].partition("</h1>")[0]
     await ada.send(page, "/authorize", decision="allow", category=["probe"])
+
+
+async def test_a_static_file_is_kept_for_ever_under_the_address_of_its_content_alone(site):
+    async with Browser(site.url) as browser:
+        path = site.app.state.web.templates.static_path
+        own = await browser.http.get(f"{path}/style.css")
+        other = await browser.http.get("/static/0123456789ab/style.css")
+    assert own.text == other.text
+    assert ("immutable" in own.headers["cache-control"], other.headers["cache-control"]) == (True, "no-cache")
+
+
+async def test_an_address_with_a_slash_too_many_is_not_redirected_to_where_the_request_says(site):
+    async with httpx.AsyncClient(base_url=site.url, verify=False) as http:
+        for path in ("/token/", "/authorize/", "/register/"):
+            response = await http.post(path, data={"code": "secret"}, headers={"host": "localhost:1"})
+            assert (response.status_code, "location" in response.headers) == (404, False)

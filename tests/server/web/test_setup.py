@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
+import sqlalchemy as sa
 from argon2 import PasswordHasher
 
 from mercato.plugins.manager import discover
@@ -11,6 +12,7 @@ from mercato.server.app import create_app
 from mercato.server.settings import Settings
 from mercato.server.web.setup import setup_address
 from mercato.tenancy.memberships import Role, list_members
+from mercato.tenancy.passwords import Password
 from mercato.tenancy.tenants import create_tenant, list_tenants
 from tests.server.browser import PASSWORD, Browser
 from tests.server.conftest import listening
@@ -110,3 +112,31 @@ async def test_of_those_who_set_up_at_once_one_becomes_the_owner_of_a_business_t
     assert len(await list_members(site.runtime.database, tenant.id)) == 1
     assert [one.slug for one in await list_tenants(site.runtime.database)] == ["there"]
     assert await setup_address(site.runtime) is None
+
+
+async def test_a_set_up_that_ended_half_way_is_finished_by_the_same_person_with_the_same_link(new_site, monkeypatch):
+    link = await setup_address(new_site.runtime)
+
+    async def fails(*arguments, **options):
+        raise ConnectionResetError
+
+    async with Browser(new_site.url) as browser:
+        with monkeypatch.context() as patched:
+            patched.setattr("mercato.server.web.setup.onboard_tenant", fails)
+            assert (await browser.send(await browser.get(link), "/setup", **FILLED)).status_code == 503
+        other = {**FILLED, "password": "another long password"}
+        refused = await browser.send(await browser.get(link), "/setup", **other)
+        assert (refused.status_code, "has a password already" in refused.text) == (400, True)
+        page = await browser.send(await browser.get(link), "/setup", **FILLED)
+        assert page.url.path == "/clients"
+
+
+async def test_a_link_that_was_used_stays_so_when_no_owner_can_sign_in_any_more(new_site):
+    link = await setup_address(new_site.runtime)
+    async with Browser(new_site.url) as browser:
+        await browser.send(await browser.get(link), "/setup", **FILLED)
+        async with new_site.runtime.database.system() as session:
+            await session.exec(sa.delete(Password))
+        assert (await browser.get(link)).status_code == 410
+        fresh = await setup_address(new_site.runtime)
+        assert (await browser.get(fresh)).status_code == 200
