@@ -53,11 +53,11 @@ def create_app(settings: Settings, addresses: Addresses, *, found: Iterable[Foun
 
     app = Starlette(
         routes=[
+            Route(MCP_PATH, _FromState()),  # first: a route is looked for from the top, and this one is called most
             *oauth_routes(),
             *web_routes(),
             Route("/healthz", _healthz),
             Route("/readyz", _readyz),
-            Route(MCP_PATH, _FromState()),
             Route(MCP_PATH + "/{narrowed:path}", _FromState()),
         ],
         exception_handlers={404: not_found, 405: _not_allowed},
