@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mercato.server.logs import log_request
 from mercato.server.mcp.messages import error_response
+from mercato.server.site import is_endpoint
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _REQUEST_ID = re.compile(r"[\w.-]{8,64}")
@@ -190,7 +191,7 @@ def _cors(origin: str) -> dict[str, str]:
 
 def refusal(path: str, status: int, text: str) -> Response:
     """Return a refusal in the form that callers of this address read: JSON-RPC at the endpoint, OAuth's elsewhere."""
-    if path == "/mcp" or path.startswith("/mcp/"):
+    if is_endpoint(path):
         return error_response(status, -32600, text)
     return JSONResponse({"error": "invalid_request", "error_description": text}, status_code=status)
 

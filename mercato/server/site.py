@@ -62,7 +62,7 @@ class Site:
         if not known or parts.query or parts.fragment or parts.username is not None:
             return None
         path = parts.path.rstrip("/")
-        return path if path == MCP_PATH or path.startswith(f"{MCP_PATH}/") else None
+        return path if is_endpoint(path) else None
 
     def canonical(self, resource: str) -> str | None:
         """Return a resource of ours in the one spelling that tokens have; None for anybody else's."""
@@ -85,6 +85,11 @@ def _aliases(issuer: str) -> dict[str, str]:
         return {}
     suffix = "" if port == _DEFAULT_PORTS["http"] else f":{port}"
     return {f"{name}{suffix}": f"http://{name}{suffix}" for name in _LOOPBACK}
+
+
+def is_endpoint(path: str) -> bool:
+    """Whether a path is that of the endpoint, or below it."""
+    return path == MCP_PATH or path.startswith(f"{MCP_PATH}/")
 
 
 def reach_of(path: str, categories: Iterable[str]) -> Reach | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -145,6 +146,12 @@ async def memberships_of(database: Database, user_id: int) -> list[Belonging]:
             .order_by(TenantRecord.name, TenantRecord.slug)
         )
         return [Belonging(member.id, Role(member.role), tenant.plain()) for member, tenant in rows]
+
+
+def shown_first(belongings: Sequence[Belonging], chosen_tenant_id: int | None) -> Belonging | None:
+    """Return the one that a person has chosen to see, else the first; None for somebody without any."""
+    chosen = (one for one in belongings if one.tenant.id == chosen_tenant_id)
+    return next(chosen, belongings[0] if belongings else None)
 
 
 async def list_members(database: Database, tenant_id: int) -> list[dict[str, object]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,18 @@ def test_a_password_that_is_too_short_is_refused_and_the_old_one_stays(server: S
     assert (done.returncode, "12 characters" in done.stderr) == (1, True)
 
 
-def test_the_log_of_a_server_holds_no_secret_of_the_links_and_tokens_it_gave(server: Server):
+async def test_the_log_of_a_server_holds_no_secret_of_the_links_and_tokens_it_gave(server: Server):
+    site_url = server.url.removesuffix("/mcp")
+    invited = said(server, "user", "invite", "eve@demo.example", "--tenant", "demo")["invitation_url"]
+    async with Browser(site_url) as browser:
+        await browser.send(await browser.get(invited), "/invitation", name="Eve", password=PASSWORD)
+        tokens = await connect(browser, await public_client(site_url))
+        await browser.get("/keys")
+    assert isinstance(await _listed(server, tokens["access_token"]), set)
     log = server.stderr()
-    assert "/invitation" in log
-    for mark in ("token=", "code=", "mcr_", "mcs_", "eyJ", PASSWORD):
+    assert {"/invitation", "/authorize", "/token", "/mcp"} <= set(re.findall(r'"path":"([^"]+)"', log))
+    given = invited.partition("token=")[2], tokens["access_token"], tokens["refresh_token"]
+    for mark in (*given, "token=", "code=", "mcr_", "mcs_", "eyJ", PASSWORD):
         assert mark not in log
 
 

@@ -17,11 +17,11 @@ from mercato.tenancy.access import Access, load_access
 from mercato.tenancy.client_grants import authenticate_grant
 from mercato.tenancy.database import Database
 from mercato.tenancy.keys import PREFIX, authenticate_key
-from mercato.tenancy.memberships import memberships_of
+from mercato.tenancy.memberships import memberships_of, shown_first
 from mercato.tenancy.principal import Principal
 from mercato.tenancy.reach import EVERYTHING, Reach
 from mercato.tenancy.rows import utc_now
-from mercato.tenancy.sessions import SignedIn, find_session, session_principal
+from mercato.tenancy.sessions import find_session, session_principal
 from mercato.tenancy.signing import digest
 
 LONGEST_AGE_S = 30
@@ -111,13 +111,8 @@ class Directory:
         person = await find_session(self._database, token)
         if person is None:
             return None
-        principal = await self._session_principal(person)
-        return None if principal is None else _Known(principal)
-
-    async def _session_principal(self, person: SignedIn) -> Principal | None:
-        belongings = await memberships_of(self._database, person.user_id)
-        chosen = [one for one in belongings if one.tenant.id == person.chosen_tenant_id] or belongings
-        return session_principal(person, chosen[0]) if chosen else None
+        belonging = shown_first(await memberships_of(self._database, person.user_id), person.chosen_tenant_id)
+        return None if belonging is None else _Known(session_principal(person, belonging))
 
     def _forget(self, change: Change) -> None:
         if change.kind != "resource":

@@ -149,8 +149,8 @@ class _ClientKeys:
 
 
 def _there(keys: KeySet | None) -> KeySet:
-    if keys is None:
-        raise ClientRefused("The client's keys cannot be read.")
+    if keys is None:  # not `invalid_client`: a client that is told so throws its registration away
+        raise TryLater("temporarily_unavailable", "The client's keys cannot be read at the moment.")
     return keys
 
 

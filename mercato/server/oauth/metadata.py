@@ -19,7 +19,7 @@ from mercato.server.oauth.scopes import OFFLINE, offered
 from mercato.server.oauth.server import AuthorizationServer
 from mercato.server.oauth.signing import ALGORITHM
 from mercato.server.runtime import VERSION, Runtime
-from mercato.server.site import MCP_PATH, reach_of
+from mercato.server.site import MCP_PATH, is_endpoint, reach_of
 from mercato.tenancy.reach import EVERYTHING
 
 _KEEP_S = 300
@@ -29,8 +29,7 @@ _KEEP_S = 300
 async def protected_resource(runtime: Runtime, request: Request) -> Response:
     """Answer RFC 9728 for `/mcp` and each address below it; without a path, for `/mcp`."""
     path = "/" + request.path_params.get("path", "mcp").rstrip("/")
-    within = path == MCP_PATH or path.startswith(f"{MCP_PATH}/")
-    reach = reach_of(path, runtime.oauth.categories) if within else None
+    reach = reach_of(path, runtime.oauth.categories) if is_endpoint(path) else None
     if reach is None:
         raise HTTPException(404)
     document = ProtectedResourceMetadata.model_validate(

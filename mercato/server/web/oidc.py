@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 import time
 
@@ -34,7 +35,7 @@ async def begin(visit: Visit) -> Response:
         raise _failed(error) from None
     response = RedirectResponse(location, status_code=303, headers={"Cache-Control": "no-store"})
     sealed = visit.runtime.ring.seal(orjson.dumps([time.time() + _LASTS_S, attempt.plain()]), _PLACE)
-    visit.web.cookies.set_attempt(response, sealed.hex(), _LASTS_S)
+    visit.web.cookies.set_attempt(response, base64.urlsafe_b64encode(sealed).decode(), _LASTS_S)
     return response
 
 
@@ -79,7 +80,7 @@ async def _person(visit: Visit, attempt: Attempt, known: Known) -> int:
 
 def _attempt(visit: Visit) -> Attempt | None:
     try:
-        sealed = bytes.fromhex(visit.web.cookies.attempt(visit.request))
+        sealed = base64.urlsafe_b64decode(visit.web.cookies.attempt(visit.request))
         expires_at, plain = orjson.loads(visit.runtime.ring.open(sealed, _PLACE))
     except (ValueError, InvalidValue):
         return None

@@ -21,7 +21,7 @@ from mercato.server.web.cookies import Cookies, new_visit
 from mercato.server.web.templating import Templates
 from mercato.tenancy.database import is_outage
 from mercato.tenancy.errors import Busy, NotFound, TenancyError
-from mercato.tenancy.memberships import Belonging, memberships_of
+from mercato.tenancy.memberships import Belonging, memberships_of, shown_first
 from mercato.tenancy.principal import Principal
 from mercato.tenancy.sessions import SignedIn, find_session, session_principal
 
@@ -84,11 +84,7 @@ class Visit:
     @property
     def current(self) -> Belonging | None:
         """The tenant whose pages are shown: the one chosen, else the first."""
-        chosen = self.person.chosen_tenant_id if self.person else None
-        for belonging in self.belongings:
-            if belonging.tenant.id == chosen:
-                return belonging
-        return self.belongings[0] if self.belongings else None
+        return shown_first(self.belongings, self.person.chosen_tenant_id if self.person else None)
 
     @property
     def belonging(self) -> Belonging:

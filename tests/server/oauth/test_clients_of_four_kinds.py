@@ -252,3 +252,26 @@ async def test_a_client_that_signs_with_another_key_gets_nothing(world: World, a
     refused = await stranger.redeem(answer["code"])
     assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
     assert (await client.redeem(answer["code"])).status_code == 200
+
+
+async def test_a_client_whose_keys_cannot_be_read_just_now_is_told_to_try_again(
+    world: World, router: HttpRouter, acme: Tenant, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("mercato.server.oauth.client_authentication._KEYS_ASKED_EVERY_S", 0)
+    key, path = new_key(), f"/{secrets.token_hex(4)}"
+    client_id = f"https://{world.publisher.host}{path}/client.json"
+    document = {"client_id": client_id, "client_name": "Resting", "redirect_uris": [WEB]}
+    keys_at = f"https://{world.publisher.host}{path}/keys.json"
+    world.publisher.publish(
+        f"{path}/client.json", document | {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": keys_at}
+    )
+    keys = f"https://{ADDRESS}{path}/keys.json"
+    router.on("GET", keys, status=503)
+    client = KeyClient(world.site.url, client_id, WEB, key=key)
+    async with Browser(world.site.url) as person:
+        answer = await let_in(person, client, await owner_of(world.site.runtime, acme), ["probe"], write=False)
+    waiting = await client.redeem(answer["code"])
+    assert (waiting.status_code, waiting.json()["error"]) == (503, "temporarily_unavailable")
+    router._answers.pop(("GET", keys))
+    router.on("GET", keys, json={"keys": [key.as_dict(private=False)]})
+    assert (await client.redeem(answer["code"])).status_code == 200

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import threading
+
 import anyio
 import httpx
 import pytest
@@ -159,3 +163,39 @@ async def test_what_is_slow_is_given_up(world, url, monkeypatch, make):
     with anyio.fail_after(5):
         with pytest.raises(Unreachable, match="did not answer"):
             await (await make(world)).read(url)
+
+
+async def test_names_that_nobody_answers_for_hold_up_no_other_look_up_of_the_process(monkeypatch):
+    release, began, real = threading.Event(), threading.Semaphore(0), socket.getaddrinfo
+
+    def slow(host, *arguments, **options):
+        if str(host).endswith(".slow.example"):
+            began.release()
+            release.wait(30)
+            raise OSError
+        return real(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    monkeypatch.setattr("mercato.server.oauth.outside.LONGEST_S", 20)
+    reads, refused = Outside(), []
+
+    async def read(number):
+        try:
+            await reads.read(f"https://{number}.slow.example/client.json")
+        except Unreachable:
+            refused.append(number)
+
+    try:
+        async with anyio.create_task_group() as group:
+            for number in range(12):
+                group.start_soon(read, number)
+            with anyio.fail_after(10):
+                for _ in range(8):  # more than the loop's own threads on two cores
+                    await anyio.to_thread.run_sync(began.acquire, abandon_on_cancel=True)
+                assert await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 80)
+            assert refused == []
+            release.set()
+        assert sorted(refused) == list(range(12))
+    finally:
+        release.set()
+        await reads.aclose()

@@ -222,3 +222,29 @@ async def test_the_end_of_a_grant_that_no_person_ended_is_in_the_audit(site, acm
         entry = (await list_entries(db, action="client.end", limit=1)).items[0]
     assert (entry.client_id, entry.user_id, entry.kind) == (client.client_id, None, "token")
     assert "used before" in entry.effect["because"]
+
+
+async def test_a_grant_that_is_locked_is_answered_try_again_and_holds_up_nobody_else(site, ada, client, tokens):
+    grant_id = site.runtime.oauth.refresh_tokens.grant_id_of(tokens["refresh_token"])
+    other = await public_client(site.url)
+    others = await connect(ada, other, category=["probe"])
+    locked = sa.select(col(ClientGrant.id)).where(col(ClientGrant.id) == grant_id).with_for_update()
+    async with anyio.create_task_group() as group, site.runtime.database.system() as session:
+        await session.exec(locked)
+        answers, all_answered = [], anyio.Event()
+
+        async def refresh():
+            answers.append(await client.refresh(tokens["refresh_token"]))
+            if len(answers) == 3:
+                all_answered.set()
+
+        for _ in range(3):
+            group.start_soon(refresh)
+        with anyio.fail_after(3):  # before anybody gives up waiting for the lock
+            assert (await other.refresh(others["refresh_token"])).status_code == 200
+            assert (await called(site, others["access_token"])).status_code == 200
+        with anyio.fail_after(9):
+            await all_answered.wait()
+    for answer in answers:
+        assert_refused(answer, "temporarily_unavailable", 503)
+    assert (await client.refresh(tokens["refresh_token"])).status_code == 200

@@ -9,7 +9,7 @@ from mercato.tenancy.grants import disable_category
 from mercato.tenancy.memberships import Role, find_member
 from mercato.tenancy.removal import remove_member
 from tests.server.browser import forms_of
-from tests.server.oauth.flow import answer_of, called, public_client
+from tests.server.oauth.flow import OAuthClient, answer_of, called, public_client, register
 from tests.server.web.people import join, open_business
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
@@ -62,6 +62,17 @@ async def test_a_program_on_this_computer_is_warned_of(site, mia):
         page = await browser.get(local.address())
     assert "this computer" in page.text
     assert "any program there could use this name" in page.text
+
+
+async def test_a_program_on_this_computer_is_warned_of_also_where_its_client_has_a_web_site_too(site, mia):
+    local = "http://127.0.0.1:9123/callback"
+    known = await register(site.url, client_name="Editor", redirect_uris=[CALLBACK, local])
+    warned = {}
+    async with mia.browser() as browser:
+        for redirect_uri in (CALLBACK, local):
+            page = await browser.get(OAuthClient(site.url, known["client_id"], redirect_uri).address())
+            warned[redirect_uri] = "any program there could use this name" in page.text
+    assert warned == {CALLBACK: False, local: True}
 
 
 ASKED = [

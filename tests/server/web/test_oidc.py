@@ -204,3 +204,14 @@ async def test_without_a_provider_there_is_no_such_page(site: Site):
 def test_the_settings_of_a_provider_belong_together():
     with pytest.raises(SettingsError, match="belong together"):
         Settings(oidc_client_id="mercato")
+
+
+async def test_a_long_way_to_go_on_is_not_lost_on_the_way_there_and_back(site: Site, acme: Tenant, provider: Provider):
+    provider.email, provider.subject = await owner(site, acme), "long"
+    following = f"/account?{'a' * 2_000}"
+    async with Browser(site.url) as browser:
+        begun = await browser.get(f"/sign-in/oidc?next={quote(following)}")
+        [cookie] = [one for one in begun.headers.get_list("set-cookie") if one.startswith("mercato_oidc")]
+        assert len(cookie.partition(";")[0]) < 4_096  # what browsers keep
+        shown = await come_back(browser, f"/sign-in/oidc?next={quote(following)}")
+        assert shown.url.raw_path.decode() == following
