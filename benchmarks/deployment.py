@@ -18,29 +18,60 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import REPOSITORY
+from benchmarks.plugin.mercato_bench.shape import CATALOGUE, MOST_TOOLS
 from benchmarks.process import Process, pinned
 from mercato.server.engines import Engines
+from mercato.server.engines.postgres import DATABASE
 
 PLUGIN = REPOSITORY / "benchmarks" / "plugin"
 MERCATO = (str(Path(sys.executable).with_name("mercato")),)
 
 
+ORDER_TOOLS = 2
+"""What `BENCH_ORDERS` adds to the catalogue."""
+_RAISED = "100000000"
+_LIMITS = ("tenant", "caller", "read", "write", "lists")
+
+
+@dataclass(frozen=True, slots=True)
+class BenchTenant:
+    """A tenant, and a key of it that sees the benchmark's tools only."""
+
+    id: int
+    slug: str
+    key: str
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A data directory with a tenant in it, and a key that sees the benchmark's tools only."""
+    """A data directory with engines that run over it, and the tenant that is measured."""
 
     folder: Path
-    key: str
     plugins: Path
+    tenant: BenchTenant
+    engines: Engines
 
-    def environment(self, tools: int, *, orders: bool = False) -> dict[str, str]:
-        """Return the environment in which mercato finds the plugin, with as many tools as asked for."""
-        return environment(self.plugins, tools, orders=orders)
+    @property
+    def key(self) -> str:
+        """The key of the tenant that is measured."""
+        return self.tenant.key
+
+    @property
+    def database(self) -> tuple[str, str]:
+        """The address of the engine as its superuser, and the database, for peers that read the same table."""
+        address = self.engines.superuser_url
+        assert address is not None
+        return address, DATABASE
 
     def serve(self, tools: int, *, orders: bool, core: int, log: Path) -> Process:
-        """Start `mercato serve` on a free port."""
+        """Start `mercato serve` on a free port, with as many tools as asked for."""
         command = [*MERCATO, "serve", "--port", "0", "--json", "--data-dir", str(self.folder / "data")]
-        return Process(command, cores={core}, log=log, environment=self.environment(tools, orders=orders))
+        surroundings = environment(self.plugins, tools - ORDER_TOOLS if orders else tools, orders=orders)
+        return Process(command, cores={core}, log=log, environment=surroundings)
+
+    def add_tenant(self, slug: str) -> BenchTenant:
+        """Make another tenant, alike."""
+        return add_tenant(self.folder, self.plugins, slug)
 
 
 def environment(plugins: Path, tools: int, *, orders: bool) -> dict[str, str]:
@@ -58,7 +89,7 @@ def deployed(core: int) -> Iterator[Deployment]:
         engines.start()  # from here, so that they stay on this core and over all servers
         try:
             engines.wait()
-            yield Deployment(folder, set_up(folder, plugins), plugins)
+            yield Deployment(folder, plugins, add_tenant(folder, plugins, "bench"), engines)
         finally:
             engines.stop()
 
@@ -72,14 +103,21 @@ def temporary_folder() -> Iterator[Path]:
         yield folder
 
 
-def set_up(folder: Path, plugins: Path) -> str:
-    """Create the tenant, switch the category on, and return a key."""
-    surroundings = environment(plugins, 84, orders=True)
-    run(folder, surroundings, "tenant", "create", "bench", "--name", "Bench", "--owner", "a@b.example")
-    run(folder, surroundings, "category", "enable", "bench", "--tenant", "bench")
+def add_tenant(folder: Path, plugins: Path, slug: str) -> BenchTenant:
+    """Create a tenant, switch the category on, raise its limits, and make a key."""
+    surroundings = environment(plugins, CATALOGUE, orders=True)
+    made = run(folder, surroundings, "tenant", "create", slug, "--name", slug.title(), "--owner", f"{slug}@b.example")
+    run(folder, surroundings, "category", "enable", "bench", "--tenant", slug)
+    _raise_limits(folder, surroundings, slug)
     scopes = ("--scope", "tools:read", "--scope", "tools:write", "--scope", "bench")
-    made = run(folder, surroundings, "key", "create", "--tenant", "bench", "--name", "bench", *scopes)
-    return str(made["key"])
+    key = run(folder, surroundings, "key", "create", "--tenant", slug, "--name", slug, *scopes)
+    return BenchTenant(int(made["id"]), slug, str(key["key"]))
+
+
+def _raise_limits(folder: Path, surroundings: dict[str, str], slug: str) -> None:
+    """Raise every limit beyond what the load can reach. None is switched off: each call is counted all the same."""
+    for name in _LIMITS:
+        run(folder, surroundings, "limit", "set", name, _RAISED, "--tenant", slug)
 
 
 def run(folder: Path, surroundings: dict[str, str], *words: str) -> dict[str, Any]:
@@ -117,7 +155,7 @@ def install_plugin(site: Path) -> Path:
 
 
 def definitions(plugins: Path) -> list[dict[str, Any]]:
-    """Return the definitions of all tools as mercato sends them, for peers that take them ready-made."""
+    """Return the definitions of the tools as mercato sends them, for peers that take them ready-made."""
     code = (
         "import json; from mercato_bench.plugin import bench; from mercato.server.mcp.wire import wire_tool;"
         "dumped = [wire_tool(tool).model_dump(by_alias=True, mode='json', exclude_none=True) for tool in bench.tools];"
@@ -129,7 +167,7 @@ def definitions(plugins: Path) -> list[dict[str, Any]]:
         text=True,
         check=True,
         timeout=120,
-        env={**os.environ, **environment(plugins, 84, orders=False)},
+        env={**os.environ, **environment(plugins, MOST_TOOLS, orders=False)},
     )
     made: list[dict[str, Any]] = json.loads(done.stdout)
     return made

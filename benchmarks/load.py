@@ -1,29 +1,26 @@
 """The load: connections kept alive, one request at a time on each, every answer checked byte for byte.
 
-The built-in generator is one thread over epoll and plain sockets. It costs about half of what the barest answer costs a
-Python server, so the server, on a core of its own, is what limits a run; its own CPU time per request stands beside
-each row, to show that this held. `wrk` costs less still and is taken on request, but looks at the status only.
+This generator is one thread over epoll and plain sockets. It costs about half of what the barest answer costs a Python
+server, so the server, on a core of its own, is what limits a run; its own CPU time per request is noted, to show that
+this held. `wrk` (see `wrk.py`) costs less still and is the usual load; this one then checks each server beforehand.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import select
 import socket
-import subprocess
-import tempfile
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from benchmarks.wire import FIRST_ID, Answered, Request, RowFailed, check_answer
 
 STALL_S = 60
+_IDS_EACH = 3_000_000
+"""Connections count from numbers of their own: no id comes twice in a session, and all have nine digits."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 
@@ -49,10 +46,10 @@ def ask(port: int, request: Request, request_id: int = FIRST_ID, timeout_s: floa
                 raise RowFailed("the server closed the connection before it had answered")
             data += more
     head, body = found
-    return Answered(int(data[9:12]), head, body)
+    return Answered(int(data[9:12]), head, body, len(data))
 
 
-class _Connection:
+class Connection:
     """One connection, its request, and what an answer must look like but for its id."""
 
     __slots__ = ("data", "expected", "request", "request_id", "sent_at", "socket")
@@ -89,7 +86,7 @@ class _Connection:
 
     def _check(self, head: bytes, body: bytes) -> None:
         if self.expected is None:
-            check_answer(Answered(int(head[9:12]), head, body), self.request_id)
+            check_answer(Answered(int(head[9:12]), head, body, len(self.data)), self.request_id)
             before, _, after = body.partition(str(self.request_id).encode())
             self.expected = before, after
             return
@@ -99,52 +96,81 @@ class _Connection:
             raise RowFailed(f"an answer differs from the first: {head[:40]!r} {body[:300]!r}")
 
 
+def check_each(port: int, requests: list[Request], times: int) -> float:
+    """Ask so often on each connection, and wait for every answer; return how many there were in a second.
+
+    Raises `RowFailed` if an answer differs from the first of its connection.
+    """
+    began = time.perf_counter()
+    with _connected(port, requests) as (poll, connections):
+        left = dict.fromkeys(connections, times)
+        while left:
+            for descriptor in _waited(poll, STALL_S):
+                if connections[descriptor].receive():
+                    left[descriptor] -= 1
+                    if left[descriptor]:
+                        connections[descriptor].send()
+                    else:
+                        poll.unregister(descriptor)  # servers close who says nothing for long
+                        del left[descriptor]
+    return len(requests) * times / (time.perf_counter() - began)
+
+
 def run_builtin(
     port: int, requests: list[Request], *, warm_s: float, seconds: float, mark: Callable[[], None]
 ) -> Measured:
     """Keep one connection busy for each request; call `mark` when the measurement begins and when it ends."""
-    connections = {}
-    poll = select.epoll()
-    try:
-        for number, request in enumerate(requests):
-            connection = _Connection(port, request, FIRST_ID + number * 10_000_000)
-            connections[connection.socket.fileno()] = connection
-            poll.register(connection.socket, select.EPOLLIN)
-        for connection in connections.values():
-            connection.send()
+    with _connected(port, requests) as (poll, connections):
         _drive(poll, connections, warm_s)
         mark()
         cpu_s, began = time.process_time(), time.perf_counter()
         latencies = _drive(poll, connections, seconds)
         took, cpu_s = time.perf_counter() - began, time.process_time() - cpu_s
         mark()
-    finally:
-        for connection in connections.values():
-            connection.socket.close()
-        poll.close()
     if not latencies:
         raise RowFailed(f"nothing was answered within {seconds:g} s")
     ordered = sorted(latencies)
     return Measured(len(ordered), took, _quantile(ordered, 0.5), _quantile(ordered, 0.99), cpu_s)
 
 
-def _drive(poll: select.epoll, connections: dict[int, _Connection], seconds: float) -> array[float]:
+@contextmanager
+def _connected(port: int, requests: list[Request]) -> Iterator[tuple[select.epoll, dict[int, Connection]]]:
+    """Open a connection for each request, and send it."""
+    connections = {}
+    poll = select.epoll()
+    try:
+        for number, request in enumerate(requests):
+            connection = Connection(port, request, FIRST_ID + number * _IDS_EACH)
+            connections[connection.socket.fileno()] = connection
+            poll.register(connection.socket, select.EPOLLIN)
+        for connection in connections.values():
+            connection.send()
+        yield poll, connections
+    finally:
+        for connection in connections.values():
+            connection.socket.close()
+        poll.close()
+
+
+def _drive(poll: select.epoll, connections: dict[int, Connection], seconds: float) -> array[float]:
     """Send and receive until the time is over; return how long each answer took."""
     latencies = array("d")
     end = time.perf_counter() + seconds
-    last = time.perf_counter()
-    while (now := time.perf_counter()) < end:
-        events = poll.poll(min(end - now, 1))
-        if events:
-            last = now
-        elif now - last > STALL_S:
-            raise RowFailed(f"nothing was answered for {STALL_S} s")
-        for descriptor, _ in events:
+    while (left := end - time.perf_counter()) > 0:
+        for descriptor in _waited(poll, min(left, STALL_S)):
             connection = connections[descriptor]
             if connection.receive():
                 latencies.append((time.perf_counter() - connection.sent_at) * 1000)
                 connection.send()
     return latencies
+
+
+def _waited(poll: select.epoll, seconds: float) -> list[int]:
+    """Return the connections that can be read. Raises `RowFailed` when none could for very long."""
+    found = [descriptor for descriptor, _ in poll.poll(seconds)]
+    if not found and seconds >= STALL_S:
+        raise RowFailed(f"nothing was answered for {STALL_S} s")
+    return found
 
 
 def _complete(data: bytes) -> tuple[bytes, bytes] | None:
@@ -174,55 +200,3 @@ def _joined(chunks: bytes) -> bytes:
 
 def _quantile(ordered: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
-
-
-def run_wrk(port: int, requests: list[Request], *, warm_s: float, seconds: float, mark: Callable[[], None]) -> Measured:
-    """Do the same with `wrk`, which takes whole seconds and checks the status of each answer, not its body."""
-    with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder) / "requests.json.lua"
-        script.write_text(_lua(requests))
-        _wrk(port, len(requests), script, max(1, round(warm_s)))
-        mark()
-        cpu_s = os.times().children_user + os.times().children_system
-        report = _wrk(port, len(requests), script, max(1, round(seconds)))
-        cpu_s = os.times().children_user + os.times().children_system - cpu_s
-        mark()
-    if report["errors"]:
-        raise RowFailed(f"wrk counted {report['errors']} errors")
-    return Measured(report["requests"], report["seconds"], report["p50_ms"], report["p99_ms"], cpu_s)
-
-
-def _wrk(port: int, connections: int, script: Path, seconds: int) -> dict[str, Any]:
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", f"{STALL_S}s", "-s", str(script)]
-    done = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}/mcp"], capture_output=True, text=True, timeout=seconds + 2 * STALL_S
-    )
-    for line in done.stdout.splitlines():
-        if line.startswith('{"requests"'):
-            report: dict[str, Any] = json.loads(line)
-            return report
-    raise RowFailed(f"wrk said nothing that could be read: {done.stderr[:300]}")
-
-
-def _lua(requests: list[Request]) -> str:
-    """Return the script: raw requests in rotation, each with an id of its own, and a report as one line of JSON."""
-    parts = ",\n".join(f"{{{_quoted(request.before_id)}, {_quoted(request.after_id)}}}" for request in requests)
-    return f"""
-local parts = {{{parts}}}
-local turn, id = 0, {FIRST_ID}
-request = function()
-  turn = turn % #parts + 1
-  id = id + 1
-  return parts[turn][1] .. id .. parts[turn][2]
-end
-done = function(summary, latency)
-  local e = summary.errors
-  io.write(string.format('{{"requests":%d,"seconds":%f,"p50_ms":%f,"p99_ms":%f,"errors":%d}}\\n', summary.requests,
-    summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
-    e.connect + e.read + e.write + e.status + e.timeout))
-end
-"""
-
-
-def _quoted(data: bytes) -> str:
-    return '"' + "".join(f"\\{byte:03d}" for byte in data) + '"'

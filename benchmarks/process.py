@@ -16,6 +16,8 @@ from typing import Any
 
 READY_S = 90
 END_S = 20
+SETTLE_S = 30
+_STILL_S = 0.2
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -89,6 +91,15 @@ class Process:
     def cpu_s(self) -> float:
         """Return the CPU time of the program and all its children, in seconds."""
         return sum(_cpu_ticks(pid) for pid in self._tree()) / _TICKS
+
+    def settle(self, at_most_s: float = SETTLE_S) -> None:
+        """Wait until it stands still: until it has used next to no CPU for a moment."""
+        end = time.monotonic() + at_most_s
+        while time.monotonic() < end:
+            before = self.cpu_s()
+            time.sleep(_STILL_S)
+            if self.cpu_s() - before <= _STILL_S / 10:
+                return
 
     def rss_mb(self) -> float:
         """Return the memory that is resident, in megabytes; what processes share is counted for each."""

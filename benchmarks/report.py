@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,70 +13,30 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contestants import CASES, CONTESTANTS, Case, Contestant
+from benchmarks.goals import Outcome, outcomes
 from benchmarks.machine import REPOSITORY
+from benchmarks.samples import Results, StreamSample, ratio
 
 README = REPOSITORY / "benchmarks" / "README.md"
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One run of one server in one case."""
-
-    contestant: str
-    case: str
-    round: int
-    requests: int
-    requests_per_s: float
-    p50_ms: float
-    p99_ms: float
-    server_cpu_us: float
-    load_cpu_us: float
-    server_core_used: float
-    server_core_used_by_others: float
-    load_core_used_by_others: float
-    stolen: float
-    rss_mb: float
-    body_bytes: int
-    is_stream: bool
-
-
-@dataclass(slots=True)
-class Results:
-    """Everything that one run of the driver found."""
-
-    facts: dict[str, str]
-    options: dict[str, Any]
-    samples: list[Sample] = field(default_factory=list)
-    failures: dict[str, str] = field(default_factory=dict)
-
-    def of(self, contestant: Contestant, case: Case) -> list[Sample]:
-        """Return the runs of one row; none if any of them failed."""
-        if f"{contestant.name} {case.name}" in self.failures:
-            return []
-        return [one for one in self.samples if one.contestant == contestant.name and one.case == case.name]
-
-    def ratio(self, ours: Contestant, peer: Contestant, case: Case, by: str) -> tuple[float, float, float]:
-        """Return how many times better mercato is: median, least and most over the rounds, each round with itself."""
-        theirs = {one.round: getattr(one, by) for one in self.of(peer, case)}
-        each = [
-            (getattr(one, by) / theirs[one.round]) if by == "requests_per_s" else (theirs[one.round] / getattr(one, by))
-            for one in self.of(ours, case)
-            if one.round in theirs
-        ]
-        return median(each), min(each), max(each)
-
-
 COLUMNS = ("server", "protocol", "requests/s (min-max)", "CPU µs/request", "p50 ms", "p99 ms", "RSS MB", "answer")
 RATIO_COLUMNS = ("mercato", "peer", "times the requests/s", "times less CPU")
+GOAL_COLUMNS = ("what", "taken by", "must be", "is (min-max)", "reached")
+STREAM_COLUMNS = ("server", "streams", "KB per stream (min-max)", "opened per s", "core used while idle")
 
 
 def print_results(results: Results, console: Console) -> None:
-    """Print the tables, and failures loudest."""
+    """Print the tables, the goals last but for failures, which are loudest."""
     for case in CASES:
         if rows := list(_rows(results, case)):
             print_table(console, case.title, COLUMNS, rows)
         if ratios := list(_ratio_rows(results, case)):
             print_table(console, f"mercato against each peer: {case.title}", RATIO_COLUMNS, ratios)
+    if results.streams:
+        print_streams(results.streams, console)
+    if goals := list(outcomes(results)):
+        print_table(console, "Goals", GOAL_COLUMNS, [_goal_row(goal) for goal in goals])
     console.print(_trust(results))
     for row, reason in results.failures.items():
         console.print(f"FAILED {row}: {reason}", style="bold red", markup=False)
@@ -85,13 +45,40 @@ def print_results(results: Results, console: Console) -> None:
 def as_json(results: Results) -> dict[str, Any]:
     """Return everything, for a program."""
     ratios = [
-        {"case": case.name, "mercato": ours.name, "peer": peer.name, "by": by, "median_min_max": ratio}
+        {
+            "case": case.name,
+            "mercato": ours.name,
+            "peer": peer.name,
+            "by": by,
+            "median_min_max": ratio(results.of(ours.name, case.name), results.of(peer.name, case.name), by),
+        }
         for case in CASES
         for ours, peer in _pairs(results, case)
         for by in ("requests_per_s", "server_cpu_us")
-        for ratio in [results.ratio(ours, peer, case, by)]
     ]
-    return {**asdict(results), "ratios": ratios}
+    return {**asdict(results), "ratios": ratios, "goals": [asdict(goal) for goal in outcomes(results)]}
+
+
+def print_streams(samples: Sequence[StreamSample], console: Console) -> None:
+    """Print what idle streams cost."""
+    print_table(console, "Idle streams", STREAM_COLUMNS, stream_rows(samples))
+
+
+def stream_rows(samples: Sequence[StreamSample]) -> list[Sequence[str]]:
+    """Return a row for each server."""
+    of = {
+        title: [one for one in samples if one.title == title] for title in dict.fromkeys(one.title for one in samples)
+    }
+    return [
+        (
+            title,
+            f"{found[0].streams:,}",
+            _times(*_spread([one.kb_per_stream for one in found]), digits=1),
+            f"{median(one.opened_per_s for one in found):,.0f}",
+            f"{median(one.idle_core_used for one in found):.1%}",
+        )
+        for title, found in of.items()
+    ]
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -112,10 +99,10 @@ def write_section(name: str, text: str) -> None:
 
 def _rows(results: Results, case: Case) -> Iterable[Sequence[str]]:
     for contestant in CONTESTANTS:
-        if samples := results.of(contestant, case):
+        if samples := results.of(contestant.name, case.name):
             yield (
                 contestant.title,
-                contestant.era,
+                contestant.era + (", session" if samples[0].has_sessions else ""),
                 spread([one.requests_per_s for one in samples]),
                 spread([one.server_cpu_us for one in samples]),
                 f"{median(one.p50_ms for one in samples):.1f}",
@@ -127,15 +114,16 @@ def _rows(results: Results, case: Case) -> Iterable[Sequence[str]]:
 
 def _pairs(results: Results, case: Case) -> Iterable[tuple[Contestant, Contestant]]:
     for ours in CONTESTANTS:
-        if ours.is_mercato and results.of(ours, case):
+        if ours.is_mercato and results.of(ours.name, case.name):
             for peer in CONTESTANTS:
-                if not peer.is_mercato and results.of(peer, case):
+                if not peer.is_mercato and results.of(peer.name, case.name):
                     yield ours, peer
 
 
 def _ratio_rows(results: Results, case: Case) -> Iterable[Sequence[str]]:
     for ours, peer in _pairs(results, case):
-        speed, cpu = (results.ratio(ours, peer, case, by) for by in ("requests_per_s", "server_cpu_us"))
+        sides = results.of(ours.name, case.name), results.of(peer.name, case.name)
+        speed, cpu = (ratio(*sides, by) for by in ("requests_per_s", "server_cpu_us"))
         yield ours.era, f"{peer.title}, {peer.era}", _times(*speed), _times(*cpu)
 
 
@@ -144,8 +132,17 @@ def spread(values: Sequence[float]) -> str:
     return f"{median(values):,.0f} ({min(values):,.0f}-{max(values):,.0f})"
 
 
-def _times(middle: float, least: float, most: float) -> str:
-    return f"{middle:.2f} ({least:.2f}-{most:.2f})"
+def _goal_row(goal: Outcome) -> Sequence[str]:
+    measured = "missing" if goal.measured is None else _times(goal.measured, goal.least, goal.most)
+    return goal.what, goal.by, goal.must, measured, "yes" if goal.reached else "NO"
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float, float]:
+    return median(values), min(values), max(values)
+
+
+def _times(middle: float, least: float, most: float, digits: int = 2) -> str:
+    return f"{middle:,.{digits}f} ({least:,.{digits}f}-{most:,.{digits}f})"
 
 
 def console() -> Console:
@@ -168,8 +165,8 @@ def _trust(results: Results) -> str:
     """Say how quiet the machine was, and whether the load was the limit."""
     samples = results.samples
     if not samples:
-        return "Nothing was measured."
-    calls = [one for one in samples if one.case != "row"]  # there, the engines work beside the load
+        return "" if results.streams else "Nothing was measured."
+    calls = [one for one in samples if one.case != "row"]  # where it is, the engines work beside the load
     others = max(one.server_core_used_by_others for one in samples)
     beside = max((one.load_core_used_by_others for one in calls), default=0.0)
     stolen = max(one.stolen for one in samples)
@@ -195,11 +192,15 @@ def markdown(results: Results) -> str:
     """Return the results for README.md."""
     options = ", ".join(f"{name} {value}" for name, value in results.options.items())
     parts = [markdown_facts(results.facts, options)]
+    if goals := list(outcomes(results)):
+        parts.append(f"### Goals\n\n{markdown_table(GOAL_COLUMNS, [_goal_row(goal) for goal in goals])}\n")
     for case in CASES:
         if rows := list(_rows(results, case)):
             parts.append(f"### {case.title}\n\n{markdown_table(COLUMNS, rows)}\n")
         if ratios := list(_ratio_rows(results, case)):
             parts.append(f"{markdown_table(RATIO_COLUMNS, ratios)}\n")
+    if results.streams:
+        parts.append(f"### Idle streams\n\n{markdown_table(STREAM_COLUMNS, stream_rows(results.streams))}\n")
     parts.append(f"{_trust(results)}\n")
     parts += [f"\nFAILED {row}: {reason}\n" for row, reason in results.failures.items()]
     return "".join(parts)

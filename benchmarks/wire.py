@@ -26,11 +26,12 @@ class RowFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One HTTP answer; `body` is without chunks, `head` with its status line."""
+    """One HTTP answer; `body` is without chunks, `head` with its status line, `wire_bytes` how long it all was."""
 
     status: int
     head: bytes
     body: bytes
+    wire_bytes: int = 0
 
     @property
     def is_stream(self) -> bool:
@@ -89,17 +90,24 @@ def rpc_request(
     return _http(headers, body)
 
 
-def initialize_request(port: int) -> Request:
+def initialize_request(port: int, key: str | None = None) -> Request:
     """Return the beginning of a session of the handshake era."""
     params = {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": _CLIENT}
-    return rpc_request(port, "initialize", params, HANDSHAKE)
+    return rpc_request(port, "initialize", params, HANDSHAKE, key=key)
 
 
-def initialized_notification(port: int, session: str) -> Request:
+def initialized_notification(port: int, session: str, key: str | None = None) -> Request:
     """Return what ends the handshake. A notification has no id: the number rides along where it means nothing."""
     headers = _headers(port) | {"mcp-protocol-version": HANDSHAKE, "mcp-session-id": session}
+    if key is not None:
+        headers["authorization"] = f"Bearer {key}"
     params = {"_meta": {"benchmark": FIRST_ID}}
     return _http(headers, json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized", "params": params}))
+
+
+def listen_request(port: int, *, key: str | None = None) -> Request:
+    """Return what opens a stream of the modern era."""
+    return rpc_request(port, "subscriptions/listen", {"notifications": {"toolsListChanged": True}}, MODERN, key=key)
 
 
 def _headers(port: int) -> dict[str, str]:

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from sqlmodel import select
 
-from mercato.tenancy import audit, configuration, people
+from mercato.tenancy import audit, configuration, people, usage_summary
+from mercato.tenancy.assistant import SECTION as ASSISTANT
+from mercato.tenancy.assistant import AssistantSettings
 from mercato.tenancy.audit import Entry
 from mercato.tenancy.configuration import PROFILE
 from mercato.tenancy.connections import Connection
@@ -24,6 +27,7 @@ from mercato.tenancy.grants import Grant
 from mercato.tenancy.memberships import Role
 from mercato.tenancy.pages import Page
 from mercato.tenancy.people import Person
+from mercato.tenancy.usage_summary import Consumed, ConsumedBy, Days, UsageBy, UsageSummary
 from mercato.tools.administration import DisabledPlugin, LoadedPlugin, ServiceHealth, ServiceName, Status
 from mercato.tools.configuring import check_given, refusal_of, schemas_of
 from mercato.tools.context import ToolContext
@@ -33,6 +37,9 @@ from mercato.tools.schema import Schema
 __all__ = [
     "PROFILE",
     "Changed",
+    "Consumed",
+    "ConsumedBy",
+    "Days",
     "DisabledPlugin",
     "Entry",
     "LoadedPlugin",
@@ -44,6 +51,9 @@ __all__ = [
     "ServiceHealth",
     "ServiceName",
     "Status",
+    "UsageBy",
+    "UsageSummary",
+    "count_admissions",
     "disabled_plugins",
     "find_user",
     "list_audit_entries",
@@ -52,6 +62,7 @@ __all__ = [
     "probe",
     "process",
     "read_config",
+    "read_usage",
     "switched_on",
     "update_config",
 ]
@@ -139,6 +150,21 @@ async def list_audit_entries(
     )
 
 
+async def read_usage(
+    ctx: ToolContext, by: UsageBy, days: Days, *, after: tuple[int, str] | None = None, limit: int = 25
+) -> UsageSummary:
+    """Return what the tenant's calls of these days came to, in all and by group, what was called most first.
+
+    `after` is the calls and the key of the last group that was shown, to go on from there.
+    """
+    return await usage_summary.read_usage(ctx.db, by, days, after=after, limit=limit)
+
+
+async def count_admissions(ctx: ToolContext, days: Days) -> int | None:
+    """Return how many of the tenant's calls were let in on these days; None where Redis does not answer."""
+    return await ctx._host.administration.admissions(ctx.tenant.id, days)
+
+
 async def switched_on(ctx: ToolContext) -> tuple[list[str], list[str]]:
     """Return the categories that the tenant has on, and the integrations that it has connected."""
     categories = await ctx.db.rows(select(Grant.category).order_by(Grant.category))
@@ -162,6 +188,8 @@ async def update_config(ctx: ToolContext, section: str, given: Mapping[str, Any]
     """
     model = _model(_models(ctx), section)
     check_given(section, model, given)
+    if section == ASSISTANT:
+        _check_names(ctx, given)
     try:
         before, after = await configuration.merge_section(ctx.db, section, model, given)
     except ValidationError as error:
@@ -173,10 +201,27 @@ async def update_config(ctx: ToolContext, section: str, given: Mapping[str, Any]
     return changed, Section(section, shown_after, schemas_of(model))
 
 
-def _models(ctx: ToolContext) -> Mapping[str, type[BaseModel]]:
-    return {PROFILE: configuration.TenantProfile} | {
-        name: model for name, model in ctx._host.administration.tenant_settings().items() if name != PROFILE
+def _check_names(ctx: ToolContext, given: Mapping[str, Any]) -> None:
+    """Refuse names of what there is not: nobody would notice the misspelling. Raises `ToolError`."""
+    known = {
+        "pinned_tools": ctx._host.administration.tool_names(),
+        "unconfirmed_categories": {name for plugin in loaded_plugins(ctx) for name in plugin.categories},
     }
+    for setting, names in known.items():
+        value = given.get(setting)
+        missing = [str(name) for name in value if name not in names] if isinstance(value, list) else []
+        if missing:
+            what, near = setting.partition("_")[2], get_close_matches(missing[0], sorted(names), 1)
+            raise ToolError(
+                f"There are no {what} {', '.join(missing)}. Nothing was changed.",
+                field=f"settings.{setting}",
+                next_step=f"Did you mean `{near[0]}`?" if near else None,
+            )
+
+
+def _models(ctx: ToolContext) -> Mapping[str, type[BaseModel]]:
+    own: dict[str, type[BaseModel]] = {PROFILE: configuration.TenantProfile, ASSISTANT: AssistantSettings}
+    return own | {name: model for name, model in ctx._host.administration.tenant_settings().items() if name not in own}
 
 
 def _model(models: Mapping[str, type[BaseModel]], section: str) -> type[BaseModel]:

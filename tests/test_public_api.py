@@ -83,6 +83,7 @@ def test_the_fields_of_contexts_are_pinned():
     assert {name for name in vars(ToolContext) | vars(Context) if not name.startswith("_")} == {
         *fields(ToolContext),
         "connection",
+        "spend",
         "settings",
         "progress",
         "ask",

@@ -9,9 +9,12 @@ from typing import Any
 
 import mcp_types as mcp
 from mcp.server import Server
+from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mercato_bench.shape import answer
 
 from benchmarks.servers.serving import serve
+
+MOST_STREAMS = 20_000
 
 
 def build(tools: list[mcp.Tool], *, look_up: bool) -> Server[Any]:
@@ -34,6 +37,7 @@ def build(tools: list[mcp.Tool], *, look_up: bool) -> Server[Any]:
         version="1",
         on_list_tools=list_tools,
         on_call_tool=call_tool,
+        on_subscriptions_listen=ListenHandler(InMemorySubscriptionBus(), max_subscriptions=MOST_STREAMS),
         get_tool_input_schema=schemas.get if look_up else None,
     )
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import cached_property
+from typing import Any
 
+from mercato.plugins import surface as surfaces
 from mercato.plugins.category import Category
 from mercato.plugins.manager import Plugin
+from mercato.plugins.search import Index
 from mercato.prompts.prompt import Prompt
 from mercato.resources.resource import Resource
 from mercato.tenancy.access import Access
+from mercato.tenancy.assistant import Surface
 from mercato.tenancy.principal import READ, WRITE, Principal
 from mercato.tenancy.reach import EVERYTHING, Reach
 from mercato.tools.errors import NotConnected, SwitchedOff
@@ -39,6 +44,7 @@ class Catalog:
         self.categories = {category.name: category for plugin in self.plugins for category in plugin.categories}
         self.tools = {tool.name: tool for category in self.categories.values() for tool in category.tools}
         self.aliases = {alias: tool for tool in self.tools.values() for alias in tool.aliases}
+        self.surface_tools = surfaces.surface_tools(self.tools.values())
         self.prompts = {prompt.name: prompt for category in self.categories.values() for prompt in category.prompts}
         self.resources = [resource for category in self.categories.values() for resource in category.resources]
         self._fixed = {resource.uri: resource for resource in self.resources if not resource.is_template}
@@ -47,6 +53,11 @@ class Catalog:
     def visible_to(self, principal: Principal, access: Access, reach: Reach = EVERYTHING) -> Visible:
         """Return the catalogue as one caller sees it, at an address of some reach. Costs nothing until it is asked."""
         return Visible(self, principal, access, reach)
+
+    @cached_property
+    def index(self) -> Index:
+        """The words of every tool; made at the first search."""
+        return Index(self.tools.values())
 
     def tool(self, name: str) -> Tool | None:
         """Return the tool of this name, or that had it before."""
@@ -70,6 +81,24 @@ class Visible:
     principal: Principal
     access: Access
     reach: Reach = EVERYTHING
+    surface: Surface = "full"
+
+    def on(self, surface: Surface) -> Visible:
+        """Return the same, listed as on a surface."""
+        return self if surface == self.surface else replace(self, surface=surface)
+
+    def listed(self) -> Iterator[Tool]:
+        """Yield the tools that `tools/list` shows on this surface."""
+        return surfaces.listed(self) if self.surface == "search" else self.tools()
+
+    def resolve(self, name: str, arguments: Mapping[str, Any]) -> tuple[Tool, Mapping[str, Any]]:
+        """Return the tool that a call by this name runs, and with what: on the search surface, what is executed.
+
+        Raises as `tool` does, and `ToolError` where what is executed is none for it.
+        """
+        if self.surface == "search":
+            return surfaces.resolve(self, name, arguments)
+        return self.tool(name), arguments
 
     def tools(self) -> Iterator[Tool]:
         """Yield the tools that can be called now."""
@@ -119,6 +148,8 @@ class Visible:
         """Return what assistants read first: who this is for, and the categories at hand, in 500 characters."""
         names = [category for category in self.catalog.categories.values() if self._open(category)]
         text = f"mercato runs the commerce business of {self.access.tenant.name}. "
+        if self.surface == "search":
+            text += surfaces.INSTRUCTIONS
         text += "Money is in minor units with its currency; times are UTC with the zone said. "
         for category in names:
             sentence = f"{category.name}: {category.description} "

@@ -21,13 +21,14 @@ from mercato.plugins import hookspecs
 from mercato.plugins.category import Category
 from mercato.plugins.importers import Importer
 from mercato.plugins.settings import PluginSettings
+from mercato.plugins.surface import OWN_NAMES
 from mercato.plugins.validation import check_categories, check_settings
 from mercato.tenancy.rows import CORE_SCHEMA
 
 log = structlog.stdlib.get_logger(__name__)
 
 _NAME = re.compile(r"(?!pg_)[a-z][a-z0-9_]{0,47}")
-_RESERVED = frozenset({CORE_SCHEMA, "public", "information_schema", "profile"})
+_RESERVED = frozenset({CORE_SCHEMA, "public", "information_schema", "profile", "assistant"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,7 @@ def _checked(hook: str, item: Any, kind: type) -> Any:
 
 
 def _refuse_clashes(plugin: Plugin, others: Iterable[Plugin]) -> None:
-    taken: dict[tuple[str, str], str] = {}
+    taken = {("tool", name): "the search surface" for name in OWN_NAMES}
     for other in [*others, plugin]:
         for place in _names(other):
             if place in taken:

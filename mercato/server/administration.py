@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 
 from pydantic import BaseModel
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from mercato.plugins.manager import Plugins
 from mercato.server.changes import Change, ChangeBus
 from mercato.server.health import probe
+from mercato.server.usage import admitted_on
 from mercato.tenancy.database import Database
 from mercato.tenancy.rows import utc_now
 from mercato.tools.administration import DisabledPlugin, LoadedPlugin, ServiceHealth, ServiceName
@@ -53,6 +56,13 @@ class ServerAdministration:
         """Return the plugins that do not, in the order in which they failed."""
         return [DisabledPlugin(failure.plugin, failure.stage, failure.reason) for failure in self._plugins.failures]
 
+    def tool_names(self) -> frozenset[str]:
+        """Return the names of all tools, and those that they had before."""
+        categories = (category for plugin in self._plugins.loaded.values() for category in plugin.categories)
+        return frozenset(
+            name for category in categories for tool in category.tools for name in (tool.name, *tool.aliases)
+        )
+
     def tenant_settings(self) -> Mapping[str, type[BaseModel]]:
         """Return the model of what a tenant may set, by the name of the plugin that registered it."""
         return {
@@ -60,6 +70,13 @@ class ServerAdministration:
             for _, plugin in sorted(self._plugins.loaded.items())
             if plugin.settings is not None and plugin.settings.tenant is not None
         }
+
+    async def admissions(self, tenant_id: int, days: Iterable[date]) -> int | None:
+        """Return how many calls of a tenant were let in on these days in UTC; None where Redis does not answer."""
+        try:
+            return sum((await admitted_on(self._redis, tenant_id, days)).values())
+        except (RedisError, OSError, TimeoutError):
+            return None
 
     async def access_changed(self, tenant_id: int) -> None:
         """Let every process forget what it has read of this tenant."""

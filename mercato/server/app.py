@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -11,20 +13,30 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mercato.plugins.manager import Found
 from mercato.server.auth.challenge import Challenges
 from mercato.server.auth.middleware import Authentication
+from mercato.server.gauges import watch, watch_streams
 from mercato.server.health import probe
+from mercato.server.logs import AccessLog
 from mercato.server.mcp.callers import HttpCallers
+from mercato.server.mcp.definitions import Definitions
 from mercato.server.mcp.endpoint import Endpoint
+from mercato.server.mcp.fast import FastLane
 from mercato.server.mcp.handlers import Handlers
-from mercato.server.middleware import BodyLimit, HostCheck, RequestLog, refusal
+from mercato.server.mcp.legacy import Legacy
+from mercato.server.mcp.listen import Listening
+from mercato.server.mcp.sessions.bounds import Bounds
+from mercato.server.mcp.sessions.parts import Parts
+from mercato.server.mcp.sse import HttpSse
+from mercato.server.middleware import BodyLimit, HostCheck, KnownHosts, RequestLog, refusal
 from mercato.server.oauth.routes import is_open_to_all, oauth_routes
 from mercato.server.runtime import Addresses, Runtime, open_runtime
 from mercato.server.settings import Settings
-from mercato.server.site import MCP_PATH, Site
+from mercato.server.site import MCP_PATH, MESSAGES_PATH, METRICS_PATH, SSE_PATH, Site
+from mercato.server.tracing import Tracing
 from mercato.server.web.cookies import Cookies
 from mercato.server.web.page import Web
 from mercato.server.web.routes import web_routes
@@ -32,7 +44,38 @@ from mercato.server.web.sign_in import not_found
 from mercato.server.web.templating import Templates
 
 
-def create_app(settings: Settings, addresses: Addresses, *, found: Iterable[Found] | None = None) -> Starlette:
+class Mercato(Starlette):
+    """The application, with the fast lane before everything else once its parts are open."""
+
+    lane: FastLane | None = None
+    tracing: Tracing | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if self.tracing is None or scope["type"] != "http":
+            await self._answer(scope, receive, send)
+        else:
+            await self.tracing.serve(self._answer, scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (
+            self.lane is not None
+            and scope["type"] == "http"
+            and scope["path"] == MCP_PATH
+            and scope["method"] == "POST"
+        ):
+            await self.lane(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def create_app(
+    settings: Settings,
+    addresses: Addresses,
+    *,
+    found: Iterable[Found] | None = None,
+    tracing: Tracing | None = None,
+) -> Starlette:
     """Return the application. Its parts are opened by its lifespan, so that creating it has no effect.
 
     `settings.port` is the port that it is reached at: its own addresses are made of it. `found` replaces the
@@ -40,29 +83,36 @@ def create_app(settings: Settings, addresses: Addresses, *, found: Iterable[Foun
     """
 
     site = Site(settings.public_url, settings.host, settings.port)
+    access_log = AccessLog()
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with open_runtime(settings, addresses, found=found) as runtime:
+    async def lifespan(app: Mercato) -> AsyncIterator[None]:
+        async with open_runtime(settings, addresses, found=found, tracing=tracing) as runtime:
+            access_log.count = runtime.metrics.request
             handlers = runtime.handlers(HttpCallers())
             web = Web(runtime, Templates(), Cookies(runtime.site, runtime.ring))
-            async with serving(runtime, handlers, web.cookies) as endpoint:
-                app.state.runtime, app.state.endpoint, app.state.web = runtime, endpoint, web
-                app.state.close_streams = handlers.close_streams
+            async with _showing_metrics(app, runtime), serving(runtime, handlers, web.cookies) as served:
+                app.state.runtime, app.state.served, app.state.web = runtime, served, web
+                app.state.close_streams = served.close_streams
+                app.lane = fast_lane(app, runtime, handlers, served.legacy, access_log)
                 yield
+                app.lane = None
+                access_log.flush()
 
-    app = Starlette(
+    app = Mercato(
         routes=[
-            Route(MCP_PATH, _FromState()),  # first: a route is looked for from the top, and this one is called most
+            Route(MCP_PATH, _ServedEndpoint()),  # first: routes are looked for from the top, and this is called most
             *oauth_routes(),
             *web_routes(),
             Route("/healthz", _healthz),
             Route("/readyz", _readyz),
-            Route(MCP_PATH + "/{narrowed:path}", _FromState()),
+            Route(MCP_PATH + "/{narrowed:path}", _ServedEndpoint()),
+            *((Route(METRICS_PATH, _ServedMetrics()),) if settings.metrics_key else ()),
+            *((Route(SSE_PATH, _ServedSse()), Route(MESSAGES_PATH, _ServedSse())) if settings.sse else ()),
         ],
         exception_handlers={404: not_found, 405: _not_allowed},
         middleware=[
-            Middleware(RequestLog),
+            Middleware(RequestLog, log=access_log),
             Middleware(
                 HostCheck,
                 public_url=site.issuer,
@@ -76,23 +126,100 @@ def create_app(settings: Settings, addresses: Addresses, *, found: Iterable[Foun
     )
     # A redirect to the address without the slash would be made of the request's own Host and scheme.
     app.router.redirect_slashes = False
+    app.tracing = tracing
     return app
 
 
+def fast_lane(app: Mercato, runtime: Runtime, handlers: Handlers, legacy: Legacy, access_log: AccessLog) -> FastLane:
+    """Return the lane of a runtime."""
+    return FastLane(
+        partial(Starlette.__call__, app),
+        hosts=KnownHosts(runtime.site.issuer, runtime.settings.allowed_hosts),
+        directory=runtime.directory,
+        catalog=runtime.catalog,
+        handlers=handlers,
+        guard=runtime.guard,
+        definitions=Definitions(runtime.catalog, runtime.server(handlers)),
+        sessions=legacy.sessions,
+        calls=legacy.calls,
+        tracing=runtime.tracing,
+        log=access_log,
+        max_body_bytes=runtime.settings.max_body_bytes,
+    )
+
+
 @asynccontextmanager
-async def serving(runtime: Runtime, handlers: Handlers, cookies: Cookies) -> AsyncIterator[Authentication]:
+async def serving(runtime: Runtime, handlers: Handlers, cookies: Cookies) -> AsyncIterator[Served]:
     """Run the MCP endpoint of a runtime, behind authentication."""
-    endpoint = Endpoint(runtime.server(handlers), runtime.catalog, max_body_bytes=runtime.settings.max_body_bytes)
+    server, settings = runtime.server(handlers), runtime.settings
+    bounds = Bounds(idle_s=settings.session_idle_s, question_s=settings.question_timeout_s)
+    parts = Parts(server, runtime.redis, runtime.changes, runtime.catalog, bounds)
+    legacy = Legacy(parts)
+    listening = Listening(runtime.catalog, runtime.changes, server.server_info_stamp)
+    watch_streams(runtime.metrics, listening, parts.writers)
+    endpoint = Endpoint(
+        server, runtime.catalog, runtime.guard, legacy, listening, max_body_bytes=settings.max_body_bytes
+    )
+
+    def close_streams() -> None:
+        handlers.close_streams()
+        listening.close()
+        legacy.close()
+
     async with endpoint.run():
         challenges = Challenges(runtime.site, runtime.catalog.categories)
-        yield Authentication(endpoint, runtime.directory, challenges, cookies, runtime.site)
+
+        def behind_authentication(app: ASGIApp) -> Authentication:
+            return Authentication(app, runtime.directory, challenges, cookies, runtime.site)
+
+        yield Served(behind_authentication(endpoint), behind_authentication(HttpSse(parts)), legacy, close_streams)
 
 
-class _FromState:
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What serves MCP: both forms over HTTP behind authentication, and what ends their streams."""
+
+    endpoint: ASGIApp
+    sse: ASGIApp
+    legacy: Legacy
+    close_streams: Callable[[], None]
+
+
+@asynccontextmanager
+async def _showing_metrics(app: Mercato, runtime: Runtime) -> AsyncIterator[None]:
+    """Have the page of metrics, where the settings ask for one."""
+    settings = runtime.settings
+    if settings.metrics_port is None and settings.metrics_key is None:
+        yield
+        return
+    from mercato.server.metrics_page import MetricsPage, serving_metrics  # its library takes a while to load
+
+    watch(runtime)
+    key = None if settings.metrics_key is None else settings.metrics_key.get_secret_value()
+    app.state.metrics_page = page = MetricsPage(runtime.metrics, key)
+    async with serving_metrics(settings, page):
+        yield
+
+
+class _ServedMetrics:
+    """The page of metrics, which exists once the lifespan has begun."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["app"].state.metrics_page(scope, receive, send)
+
+
+class _ServedEndpoint:
     """The endpoint, which exists once the lifespan has begun."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await scope["app"].state.endpoint(scope, receive, send)
+        await scope["app"].state.served.endpoint(scope, receive, send)
+
+
+class _ServedSse:
+    """The same for HTTP+SSE."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["app"].state.served.sse(scope, receive, send)
 
 
 async def _not_allowed(request: Request, error: Exception) -> Response:

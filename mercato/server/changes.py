@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 import orjson
@@ -14,11 +15,15 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from mercato.server.script import Script
+from mercato.tenancy.signing import digest
+
 log = structlog.stdlib.get_logger(__name__)
 
 CHANNEL = "mercato:changes"
 _RETRY_S = 0.5
 _PUBLISH_TIMEOUT_S = 2
+_STAMP_KEPT_S = 24 * 60 * 60
 
 Kind = Literal["catalog", "access", "resource"]
 
@@ -35,6 +40,12 @@ class Change:
 Listener = Callable[[Change], None]
 
 
+def stamp_key(tenant_id: int, uri: str | None) -> str:
+    """Return where Redis keeps when a resource of a tenant changed last, or, without a URI, its lists."""
+    what = "lists" if uri is None else f"uri:{digest(uri).hex()}"
+    return f"mercato:changed:{{{tenant_id}}}:{what}"
+
+
 class ChangeBus:
     """Changes over Redis publish/subscribe. Nothing is replayed: after a gap the listeners are told that all changed.
 
@@ -46,6 +57,7 @@ class ChangeBus:
         self._origin = secrets.token_hex(8)
         self._listeners: dict[object, Listener] = {}
         self._reader: asyncio.Task[None] | None = None
+        self._tell = Script(redis, Path(__file__).with_name("changed.lua"))
         self.connected = False
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
@@ -59,11 +71,15 @@ class ChangeBus:
         return unsubscribe
 
     async def publish(self, change: Change) -> None:
-        """Tell this process at once, the others through Redis; without Redis they learn when their caches expire."""
+        """Tell this process at once, the others through Redis; without Redis they learn when their caches expire.
+
+        Redis also keeps when it was, for sessions that nobody can tell now.
+        """
         self._deliver(change)
+        message = orjson.dumps({"origin": self._origin, **asdict(change)})
         try:
             async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
-                await self._redis.publish(CHANNEL, orjson.dumps({"origin": self._origin, **asdict(change)}))
+                await self._tell([stamp_key(change.tenant_id, change.uri)], [CHANNEL, message, _STAMP_KEPT_S])
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("change not published", kind=change.kind, error=str(error))
 

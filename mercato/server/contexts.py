@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
 from typing import Any
 
 import httpx
 import structlog
 from pydantic import BaseModel, ValidationError
+from structlog.stdlib import BoundLogger
 
 from mercato.plugins.manager import Plugin, Plugins
+from mercato.server.guard import Budget
 from mercato.server.settings import SettingsError
 from mercato.tenancy.access import Access
 from mercato.tenancy.connections import find_connection, read_credentials
@@ -22,12 +24,46 @@ from mercato.tenancy.secrets import KeyRing
 from mercato.tools.administration import Administration
 from mercato.tools.arguments import reason_of
 from mercato.tools.call import Call
-from mercato.tools.context import Connected, Conversation, Settings, ToolContext
+from mercato.tools.context import Connected, Conversation, Meter, Settings, ToolContext
 from mercato.tools.errors import NotConnected
-
-_log = structlog.stdlib.get_logger(__name__)
+from mercato.tools.replays import Replays
 
 log = structlog.stdlib.get_logger(__name__)
+
+_MOST_LOGGERS = 10_000
+
+
+class OpenContext:
+    """A context for as long as a block lasts: committed when it ends well, undone when it raises.
+
+    A class, and not a generator's context manager: every call opens one.
+    """
+
+    __slots__ = ("_ctx",)
+
+    def __init__(self, ctx: ToolContext) -> None:
+        self._ctx = ctx
+
+    async def __aenter__(self) -> ToolContext:
+        return self._ctx
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                await self._ctx.db.commit()
+        finally:
+            await self._ctx.db.close()
+        if kind is None:
+            for act in self._ctx._after_commit:
+                await self._then(act)
+
+    async def _then(self, act: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await act()
+        except Exception:  # the write stands: what follows it must not make it look undone
+            log.error("what follows a commit failed", tenant_id=self._ctx.tenant.id, exc_info=True)
 
 
 class ContextFactory:
@@ -40,7 +76,12 @@ class ContextFactory:
         http: httpx.AsyncClient,
         plugins: Plugins,
         administration: Administration,
+        budget: Budget,
+        replays: Replays,
     ) -> None:
+        self._budget = budget
+        self.replays = replays
+        self._loggers: dict[tuple[int, str], BoundLogger] = {}
         self._database = database
         self._ring = ring
         self._http = http
@@ -61,37 +102,49 @@ class ContextFactory:
         if plugin.settings.tenant is not None:
             self._sections[plugin.settings.tenant] = plugin.name
 
-    @asynccontextmanager
-    async def open(self, call: Call, conversation: Conversation, *, read_only: bool) -> AsyncIterator[ToolContext]:
+    def open(self, call: Call, conversation: Conversation, *, read_only: bool) -> OpenContext:
         """Open the context of a tool's call."""
-        async with self.context(
-            call.principal, call.access, conversation, read_only=read_only, name=call.tool.name
-        ) as ctx:
-            yield ctx
+        if call.meter is None:
+            call.meter = self._budget.meter(call.access)
+        return OpenContext(self._made(call.principal, call.access, conversation, call.meter, call.tool.name, read_only))
 
-    @asynccontextmanager
-    async def context(
+    def context(
         self, principal: Principal, access: Access, conversation: Conversation, *, read_only: bool, name: str
-    ) -> AsyncIterator[ToolContext]:
+    ) -> OpenContext:
         """Open a context: what it wrote is committed when the block ends well."""
-        bound = structlog.stdlib.get_logger(name).bind(tenant_id=access.tenant.id, name=name)
-        async with self._database.tenant(access.tenant.id, read_only=read_only) as db:
-            ctx = ToolContext(
-                tenant=access.tenant,
-                db=db,
-                http=self._http,
-                log=bound,
-                user=principal,
-                _host=self,
-                _stored_settings=access.settings,
-                _conversation=conversation,
-            )
-            yield ctx
-        for act in ctx._after_commit:
-            try:
-                await act()
-            except Exception:  # the write stands: what follows it must not make it look undone
-                log.error("what follows a commit failed", name=name, exc_info=True)
+        meter = self._budget.meter(access)
+        return OpenContext(self._made(principal, access, conversation, meter, name, read_only))
+
+    def _made(
+        self,
+        principal: Principal,
+        access: Access,
+        conversation: Conversation,
+        meter: Meter,
+        name: str,
+        read_only: bool,  # as the two above have it
+    ) -> ToolContext:
+        return ToolContext(
+            tenant=access.tenant,
+            db=self._database.open_tenant(access.tenant.id, read_only=read_only),
+            http=self._http,
+            log=self._logger(access.tenant.id, name),
+            user=principal,
+            _host=self,
+            _meter=meter,
+            _stored_settings=access.settings,
+            _conversation=conversation,
+        )
+
+    def _logger(self, tenant_id: int, name: str) -> BoundLogger:
+        """Return the logger of a tool for a tenant: made once, as most calls log nothing."""
+        kept = self._loggers.get((tenant_id, name))
+        if kept is None:
+            if len(self._loggers) >= _MOST_LOGGERS:
+                self._loggers.clear()
+            kept = structlog.stdlib.get_logger(name, tenant_id=tenant_id, name=name)
+            self._loggers[tenant_id, name] = kept
+        return kept
 
     async def connection(self, db: TenantDatabase, integration: str, account: str | None) -> Connected:
         """Return a connected account with readable credentials. Raises `NotConnected`."""
@@ -120,7 +173,7 @@ def _still_valid(model: type[Settings], stored: Mapping[str, Any]) -> Settings:
         return model.model_validate(stored)
     except ValidationError as error:
         refused = {detail["loc"][0] for detail in error.errors(include_url=False) if detail["loc"]} or set(stored)
-        _log.warning("stored settings are ignored", model=model.__name__, keys=sorted(map(str, refused)))
+        log.warning("stored settings are ignored", model=model.__name__, keys=sorted(map(str, refused)))
         return model.model_validate({key: value for key, value in stored.items() if key not in refused})
 
 

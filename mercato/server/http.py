@@ -10,65 +10,8 @@ from contextlib import contextmanager
 
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-MOST_HEAD_BYTES = 64 * 1024
-HEAD_TIMEOUT_S = 10
-_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-
-
-class BoundedHeads(HttpToolsProtocol):
-    """uvicorn's protocol, for which the head of a request may neither be endless nor take for ever to come.
-
-    Header values lose the white space after them: RFC 9110 says that it is no part, and the parser leaves it.
-    """
-
-    _head_bytes = 0
-    _in_head = True
-    _late: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        """Begin to wait for the first request."""
-        super().connection_made(transport)
-        self._await_head()
-
-    def data_received(self, data: bytes) -> None:
-        """Take in bytes; refuse a head that does not end."""
-        if self._in_head and self._late is None:
-            self._await_head()
-        self._head_bytes += len(data)
-        super().data_received(data)
-        if self._in_head and self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
-            self.transport.write(_TOO_LARGE)
-            self.transport.close()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take in one header."""
-        super().on_header(name, value.rstrip(b" \t"))
-
-    def on_headers_complete(self) -> None:
-        """The head has ended."""
-        self._in_head = False
-        self._forget_timer()
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """The request has ended; the next one's timer begins with its first byte."""
-        super().on_message_complete()
-        self._in_head, self._head_bytes = True, 0
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
-        self._forget_timer()
-        super().connection_lost(exc)
-
-    def _await_head(self) -> None:
-        self._late = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
-
-    def _forget_timer(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
+from mercato.server.connection import BoundedConnection
 
 
 class HttpServer(uvicorn.Server):
@@ -85,7 +28,7 @@ class HttpServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="uvloop",
-                http=BoundedHeads,
+                http=BoundedConnection,
                 ws="none",
                 lifespan="off",
                 log_config=None,

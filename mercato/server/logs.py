@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ import structlog
 
 from mercato.tenancy.audit import masked
 
+_MOMENT_S = 0.05
 _KEPT_AS_IT_IS = frozenset({"exc_info", "_record", "_from_structlog"})
 
 
@@ -44,21 +46,45 @@ def configure_logs(level: str = "info") -> None:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
 
-def log_request(**fields: Any) -> None:
-    """Write the line of one HTTP request.
+class AccessLog:
+    """Writes a line for each HTTP request.
 
-    Every request has one, so where nobody watches it goes past the chain, which costs fifty times as much: its fields
-    are ours, and hold no secret.
+    Where nobody watches, lines go past the chain, which costs fifty times as much (their fields are ours, and hold no
+    secret), and are written together a moment later.
     """
-    access = logging.getLogger("mercato.access")
-    if not access.isEnabledFor(logging.INFO):
-        return
-    if sys.stderr.isatty():
-        structlog.stdlib.get_logger("mercato.access").info("request", **fields)
-        return
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    line = {"event": "request", **fields, "logger": "mercato.access", "level": "info", "timestamp": now}
-    sys.stderr.write(orjson.dumps(line).decode() + "\n")
+
+    def __init__(self) -> None:
+        self._logger = logging.getLogger("mercato.access")
+        self._shown = sys.stderr.isatty()
+        self._waiting: list[bytes] = []
+        self.count: Callable[[str, int], object] | None = None
+        """Told of each request's path and status, also where nothing is logged."""
+
+    def __call__(self, **fields: Any) -> None:
+        """Take down a request."""
+        if self.count is not None:
+            self.count(fields["path"], fields["status"])
+        if not self._logger.isEnabledFor(logging.INFO):
+            return
+        if self._shown:
+            structlog.stdlib.get_logger("mercato.access").info("request", **fields)
+            return
+        line = {
+            "event": "request",
+            **fields,
+            "logger": "mercato.access",
+            "level": "info",
+            "timestamp": datetime.now(UTC),
+        }
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(_MOMENT_S, self.flush)
+        self._waiting.append(orjson.dumps(line, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE))
+
+    def flush(self) -> None:
+        """Write what was taken down."""
+        if self._waiting:
+            lines, self._waiting = b"".join(self._waiting), []
+            sys.stderr.write(lines.decode())
 
 
 def _rendering() -> list[Any]:

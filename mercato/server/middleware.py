@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 import time
@@ -13,7 +14,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mercato.server.logs import log_request
 from mercato.server.mcp.messages import error_response
 from mercato.server.site import is_endpoint
 
@@ -21,9 +21,11 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _REQUEST_ID = re.compile(r"[\w.-]{8,64}")
 log = structlog.stdlib.get_logger(__name__)
 
+_PROCESS, _NUMBERS = secrets.token_hex(4), itertools.count(secrets.randbelow(2**24))
+"""What new ids are made of: they must differ between processes, and need not be hard to guess."""
 _PROBES = frozenset({"/healthz", "/readyz"})
 _PARAMETER_HEADER = re.compile(r"mcp-param-[\w-]{1,64}", re.IGNORECASE)
-_CORS_METHODS = "GET, POST, OPTIONS"
+_CORS_METHODS = "GET, POST, DELETE, OPTIONS"
 _CORS_REQUEST_HEADERS = (
     "authorization, content-type, accept, x-api-key, x-request-id, last-event-id, mcp-session-id, "
     "mcp-protocol-version, mcp-method, mcp-name"
@@ -31,10 +33,15 @@ _CORS_REQUEST_HEADERS = (
 _CORS_RESPONSE_HEADERS = "mcp-session-id, www-authenticate, x-request-id"
 
 
+def request_id_of(given: str) -> str:
+    """Return the id of a request: the one that its sender gave, if it has the form of one, or a new one."""
+    return given if given and _REQUEST_ID.fullmatch(given) else f"{_PROCESS}{next(_NUMBERS):08x}"
+
+
 class RequestLog:
     """Gives each request an id, which its answer carries as `X-Request-Id`, and logs one line when it is answered."""
 
-    def __init__(self, app: ASGIApp, log: Callable[..., None] = log_request) -> None:
+    def __init__(self, app: ASGIApp, log: Callable[..., None]) -> None:
         self._app = app
         self._log = log
 
@@ -43,8 +50,7 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        request_id = request_id_of(Headers(scope=scope).get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
         began, status = time.perf_counter(), 0
 
@@ -115,6 +121,19 @@ class BodyLimit:
         await refusal(scope["path"], 413, text)(scope, receive, send)
 
 
+class KnownHosts:
+    """The Host headers under which this server is known: those of its settings, and loopback on any port."""
+
+    def __init__(self, public_url: str | None, hosts: Iterable[str]) -> None:
+        self._hosts = {*LOOPBACK, *(host.lower() for host in hosts)}
+        if public_url:
+            self._hosts.add(urlsplit(public_url).netloc.lower())
+
+    def __contains__(self, host: str) -> bool:
+        host = host.lower()
+        return host in self._hosts or _without_port(host) in self._hosts
+
+
 class HostCheck:
     """Refuses a foreign Host with 421 and a foreign Origin with 403, and answers CORS for the origins allowed.
 
@@ -133,11 +152,10 @@ class HostCheck:
     ) -> None:
         self._app = app
         self._open_to_all = open_to_all
-        self._hosts = {*LOOPBACK, *(host.lower() for host in hosts)}
+        self._hosts = KnownHosts(public_url, hosts)
         self._origins = {origin.lower().rstrip("/") for origin in origins}
         if public_url:
             parts = urlsplit(public_url)
-            self._hosts.add(parts.netloc.lower())
             self._origins.add(f"{parts.scheme}://{parts.netloc}".lower())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,8 +164,8 @@ class HostCheck:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        host, origin = headers.get("host", "").lower(), headers.get("origin")
-        if not self._known_host(host):
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if host not in self._hosts:
             text = "This server is not known under that Host: set MERCATO_PUBLIC_URL or MERCATO_ALLOWED_HOSTS."
             await refusal(scope["path"], 421, text)(scope, receive, send)
         elif self._open_to_all(scope["path"]):  # also without an Origin: caches in between keep one answer for all
@@ -167,9 +185,6 @@ class HostCheck:
             await _preflight(origin, wanted, send)
         else:
             await self._app(scope, receive, _with_cors(send, origin))
-
-    def _known_host(self, host: str) -> bool:
-        return host in self._hosts or _without_port(host) in self._hosts
 
     def _known_origin(self, origin: str) -> bool:
         if origin in self._origins:

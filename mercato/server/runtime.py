@@ -23,17 +23,24 @@ from mercato.server.auth.directory import Directory
 from mercato.server.changes import ChangeBus
 from mercato.server.contexts import ContextFactory
 from mercato.server.engines import EngineError
+from mercato.server.guard import Budget, Guard
+from mercato.server.limits.limiter import Limiter
 from mercato.server.mcp.callers import Callers
 from mercato.server.mcp.handlers import Handlers
 from mercato.server.mcp.server import build_server
+from mercato.server.metrics import Metrics
 from mercato.server.oauth.outside import Outside
 from mercato.server.oauth.server import AuthorizationServer, authorization_server
 from mercato.server.oidc import CALLBACK as OIDC_CALLBACK
 from mercato.server.oidc import OidcProvider
 from mercato.server.reachable import check_database, check_redis
+from mercato.server.replays import KeptReplays
+from mercato.server.sealer import Sealer
 from mercato.server.settings import Settings
 from mercato.server.site import Site
 from mercato.server.throttle import Throttle
+from mercato.server.tracing import Tracing, reader_of, trace_commands, trace_statements
+from mercato.server.usage import UsageLedger
 from mercato.tenancy.database import Database
 from mercato.tenancy.passwords import Passwords
 from mercato.tenancy.secrets import KeyRing
@@ -63,6 +70,11 @@ class Runtime:
     plugins: Plugins
     catalog: Catalog
     contexts: ContextFactory
+    limiter: Limiter
+    usage: UsageLedger
+    guard: Guard
+    metrics: Metrics
+    tracing: Tracing | None
     site: Site
     oauth: AuthorizationServer
     passwords: Passwords
@@ -71,11 +83,11 @@ class Runtime:
 
     def handlers(self, callers: Callers) -> Handlers:
         """Return handlers for one way of knowing the caller."""
-        return Handlers(self.catalog, self.contexts, self.changes, callers)
+        return Handlers(self.catalog, self.contexts, self.changes, self.guard, callers)
 
     def server(self, handlers: Handlers) -> Server[Any]:
         """Return the SDK's server over these handlers."""
-        return build_server(handlers, self.ring, VERSION)
+        return build_server(handlers, self.ring, VERSION, self.tracing)
 
 
 class _SharedHttp(httpx.AsyncClient):
@@ -99,6 +111,7 @@ async def open_runtime(
     strict: bool = False,
     transport: httpx.AsyncBaseTransport | None = None,
     redis_needed: bool = True,
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[Runtime]:
     """Load the plugins, bring the schemas up to date, and open every connection.
 
@@ -112,40 +125,67 @@ async def open_runtime(
     plugins = load_plugins(settings, found=found, strict=strict)
     await migrate(plugins, addresses.database_url)
     async with AsyncExitStack() as stack:
-        database = Database(addresses.database_url, pool_size=settings.database_pool)
-        stack.push_async_callback(database.close)
-        redis = Redis.from_url(addresses.redis_url, socket_timeout=None, socket_connect_timeout=5)
-        stack.push_async_callback(redis.aclose)
-        http = await stack.enter_async_context(_SharedHttp(transport))
-        changes = ChangeBus(redis)
-        ring = settings.key_ring()
-        site = Site(settings.public_url, settings.host, settings.port)
-        contexts = ContextFactory(
-            database, ring, http, plugins, ServerAdministration(database, redis, changes, plugins)
-        )
-        catalog = Catalog(plugins.loaded.values())
-        outside = Outside(transport)
-        stack.push_async_callback(outside.aclose)
-        oauth = authorization_server(database, ring, site, outside, catalog.categories, settings.oauth_schemes)
-        oidc = OidcProvider(settings.oidc, site.url(OIDC_CALLBACK)) if settings.oidc else None
-        changes.start()
-        stack.push_async_callback(changes.stop)
-        yield Runtime(
-            settings=settings,
-            ring=ring,
-            database=database,
-            redis=redis,
-            changes=changes,
-            directory=Directory(database, changes, oauth.access_tokens, site),
-            plugins=plugins,
-            catalog=catalog,
-            contexts=contexts,
-            site=site,
-            oauth=oauth,
-            passwords=Passwords(),
-            throttle=Throttle(redis),
-            oidc=oidc,
-        )
+        yield await _assembled(stack, settings, addresses, plugins, transport, tracing)
+
+
+async def _assembled(
+    stack: AsyncExitStack,
+    settings: Settings,
+    addresses: Addresses,
+    plugins: Plugins,
+    transport: httpx.AsyncBaseTransport | None,
+    tracing: Tracing | None,
+) -> Runtime:
+    """Put the parts together, each on those before it; the stack takes them down."""
+    database, redis = _connect(stack, addresses, settings.database_pool, tracing)
+    ring, metrics, changes = settings.key_ring(), Metrics(), ChangeBus(redis)
+    site = Site(settings.public_url, settings.host, settings.port)
+    limiter, usage = Limiter(redis), UsageLedger(database, redis, addresses.redis_url)
+    replays, sealer = KeptReplays(database, ring), Sealer(database, ring)
+    http, outside = await stack.enter_async_context(_SharedHttp(transport)), Outside(transport)
+    administration = ServerAdministration(database, redis, changes, plugins)
+    contexts = ContextFactory(database, ring, http, plugins, administration, Budget(limiter), replays)
+    catalog = Catalog(plugins.loaded.values())
+    oauth = authorization_server(database, ring, site, outside, catalog.categories, settings.oauth_schemes)
+    for close in (outside.aclose, limiter.close, changes.stop, usage.stop, replays.stop, sealer.stop):
+        stack.push_async_callback(close)
+    for part in (changes, usage, replays, sealer):
+        part.start()
+    return Runtime(
+        settings=settings,
+        ring=ring,
+        database=database,
+        redis=redis,
+        changes=changes,
+        directory=Directory(database, changes, oauth.access_tokens, site, settings.limits),
+        plugins=plugins,
+        catalog=catalog,
+        contexts=contexts,
+        limiter=limiter,
+        usage=usage,
+        guard=Guard(limiter, usage, metrics),
+        metrics=metrics,
+        tracing=tracing,
+        site=site,
+        oauth=oauth,
+        passwords=Passwords(),
+        throttle=Throttle(redis),
+        oidc=OidcProvider(settings.oidc, site.url(OIDC_CALLBACK)) if settings.oidc else None,
+    )
+
+
+def _connect(
+    stack: AsyncExitStack, addresses: Addresses, pool_size: int, tracing: Tracing | None
+) -> tuple[Database, Redis]:
+    database = Database(addresses.database_url, pool_size=pool_size, reader=reader_of(tracing))
+    stack.push_async_callback(database.close)
+    redis = Redis.from_url(addresses.redis_url, socket_timeout=None, socket_connect_timeout=5)
+    stack.push_async_callback(redis.aclose)
+    if tracing is not None:
+        for engine in database.engines.values():
+            trace_statements(tracing, engine)
+        trace_commands(tracing, redis)
+    return database, redis
 
 
 def load_plugins(settings: Settings, *, found: Iterable[Found] | None = None, strict: bool = False) -> Plugins:

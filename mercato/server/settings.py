@@ -16,6 +16,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mercato.server.engines import default_data_dir
+from mercato.tenancy.limits import MOST, NAMES, STANDARD, Limits
 from mercato.tenancy.secrets import KeyRing, new_key
 from mercato.tools.arguments import reason_of
 
@@ -24,6 +25,7 @@ _SERVED = "served.url"
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d+)?")
 Names = Annotated[tuple[str, ...], NoDecode]
+AMinute = Annotated[int, Field(ge=1, le=MOST)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,34 @@ class Settings(BaseSettings):
     )
     plugins_blocked: Names = Field(default=(), description="Plugins not to load, separated by commas.")
     database_pool: int = Field(default=10, ge=1, le=200, description="Database connections of one process.")
+    limit_tenant: AMinute = Field(default=STANDARD.tenant, description="Calls a minute of a tenant.")
+    limit_caller: AMinute = Field(default=STANDARD.caller, description="Calls a minute of one person or key.")
+    limit_read: AMinute = Field(default=STANDARD.read, description="Calls a minute of tools that read.")
+    limit_write: AMinute = Field(default=STANDARD.write, description="Calls a minute of tools that write.")
+    limit_heavy: AMinute = Field(default=STANDARD.heavy, description="Calls a minute of tools that cost much.")
+    limit_lists: AMinute = Field(default=STANDARD.lists, description="Lists a minute, and other small answers.")
+    limit_cents_per_day: int = Field(
+        default=STANDARD.cents_per_day,
+        ge=0,
+        le=MOST,
+        description="Cents a day that a tenant may spend.",
+    )
+    sse: bool = Field(default=True, description="Whether clients of 2024-11-05 are served too, at /sse.")
+    session_idle_s: int = Field(
+        default=1_800, ge=60, le=7 * 86_400, description="After how many idle seconds a session of a client ends."
+    )
+    question_timeout_s: int = Field(
+        default=300, ge=1, le=86_400, description="How many seconds a client may take to answer a question."
+    )
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="A port of its own for /metrics, which Prometheus reads."
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="The address that this port is on.")
+    metrics_key: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Who sends this as a bearer token may read /metrics; else there is none.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least that is logged."
     )
@@ -152,6 +182,11 @@ class Settings(BaseSettings):
         if any(given) and not all(given):
             raise ValueError("MERCATO_OIDC_DISCOVERY_URL, _CLIENT_ID and _CLIENT_SECRET belong together")
         return self
+
+    @property
+    def limits(self) -> Limits:
+        """What holds for every tenant that has no limits of its own."""
+        return Limits(**{name: getattr(self, f"limit_{name}") for name in NAMES})
 
     @property
     def proxies(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:

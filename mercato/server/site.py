@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 from mercato.tenancy.reach import Reach
 
 MCP_PATH = "/mcp"
+SSE_PATH = "/sse"
+METRICS_PATH = "/metrics"
+MESSAGES_PATH = "/messages"
 _READ_ONLY = "readonly"
 _CATEGORIES = "x"
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")

@@ -11,9 +11,11 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
+from mercato.tenancy.assistant import SECTION, AssistantSettings, assistant_settings
 from mercato.tenancy.connections import Connection
 from mercato.tenancy.database import Database, Statement, TenantDatabase
 from mercato.tenancy.grants import DisabledTool, Grant
+from mercato.tenancy.limits import STANDARD, Limits, own_limits
 from mercato.tenancy.rows import CORE_SCHEMA, TenantOwned, identity
 from mercato.tenancy.tenants import Tenant, TenantRecord
 
@@ -44,10 +46,13 @@ class Access:
     disabled_tools: frozenset[str]
     integrations: frozenset[str]
     settings: Mapping[str, Mapping[str, Any]]
+    limits: Limits
+    assistant: AssistantSettings
+    unconfirmed: frozenset[str]
 
 
-async def load_access(database: Database, tenant_id: int) -> Access | None:
-    """Read a tenant's access; None where the tenant was removed."""
+async def load_access(database: Database, tenant_id: int, limits: Limits = STANDARD) -> Access | None:
+    """Read a tenant's access; None where the tenant was removed. `limits` hold where it has none of its own."""
     async with database.tenant(tenant_id, read_only=True) as db:
         rows = await db.rows(_statement())
     if not rows:
@@ -59,6 +64,9 @@ async def load_access(database: Database, tenant_id: int) -> Access | None:
         disabled_tools=frozenset(row.disabled_tools or ()),
         integrations=frozenset(row.integrations or ()),
         settings=row.settings or {},
+        limits=limits.overridden(row.limits or {}),
+        assistant=(assistant := assistant_settings((row.settings or {}).get(SECTION, {}))),
+        unconfirmed=frozenset(assistant.unconfirmed_categories),
     )
 
 
@@ -74,6 +82,7 @@ def _statement() -> Statement:
         _array_of(DisabledTool, "tool").label("disabled_tools"),
         _array_of(Connection, "integration").label("integrations"),
         _settings().label("settings"),
+        own_limits().label("limits"),
     ).where(tenant.c.removed_at.is_(None))
 
 

@@ -1,4 +1,7 @@
-"""Audit: who did what to which effect, written in the same transaction as the write itself."""
+"""Audit: who did what to which effect, written in the same transaction as the write itself.
+
+Writers take no lock and read no other entry; `audit_chain` numbers and seals what they have committed, afterwards.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, col
 
 from mercato.tenancy.accounts import User
+from mercato.tenancy.audit_digest import new_salt, salted_digest
 from mercato.tenancy.database import TenantDatabase
 from mercato.tenancy.pages import Page, read_page
 from mercato.tenancy.principal import Principal
@@ -24,13 +28,24 @@ _SECRET_VALUE = re.compile(r"\b(?:mck_|shp(?:at|ss|ca)_|Bearer )[\w.~+/=-]+")
 _LONGEST_TEXT = 2_000
 
 
+def _set_later(column_type: Any) -> Any:
+    """Return a field that is no part of an insert: tools may not write it."""
+    options = {"server_default": sa.FetchedValue()}
+    return Field(default=None, sa_type=column_type, nullable=True, sa_column_kwargs=options)
+
+
 class AuditEntry(TenantOwned, table=True):
-    """One write: the principal, the action (a tool's or command's name), its arguments and its effect."""
+    """One write: the principal, the action (a tool's or command's name), its arguments and its effect.
+
+    The chain holds the digests of the last two. An entry whose arguments were erased has neither them nor a salt.
+    """
 
     __tablename__ = "audit_entries"
     __table_args__ = (
         sa.ForeignKeyConstraint(["tenant_id"], [f"{CORE_SCHEMA}.tenants.id"]),
         sa.Index(None, "tenant_id", "id"),
+        sa.Index(None, "tenant_id", "number", unique=True, postgresql_where=sa.text("number is not null")),
+        sa.Index(None, "id", postgresql_where=sa.text("number is null")),
         {"schema": CORE_SCHEMA},
     )
 
@@ -44,6 +59,13 @@ class AuditEntry(TenantOwned, table=True):
     action: str
     arguments: dict[str, Any] = Field(sa_type=JSONB)
     effect: dict[str, Any] = Field(sa_type=JSONB)
+    salt: bytes | None = Field(default=None, sa_type=sa.LargeBinary, nullable=True)
+    arguments_digest: bytes | None = Field(default=None, sa_type=sa.LargeBinary, nullable=True)
+    effect_digest: bytes | None = Field(default=None, sa_type=sa.LargeBinary, nullable=True)
+    number: int | None = _set_later(sa.BigInteger)
+    seal: bytes | None = _set_later(sa.LargeBinary)
+    erased_at: datetime | None = _set_later(sa.DateTime(timezone=True))
+    erasure: bytes | None = _set_later(sa.LargeBinary)
 
 
 def record(
@@ -56,23 +78,40 @@ def record(
     request_id: str | None = None,
 ) -> None:
     """Add an entry to the transaction at hand. Secrets are masked, long texts shortened."""
-    db.session.add(
-        AuditEntry(
-            user_id=principal.user_id,
-            kind=principal.kind,
-            credential_id=principal.credential_id,
-            client_id=principal.client_id,
-            request_id=request_id,
-            action=action,
-            arguments=masked(arguments),
-            effect=masked(effect),
-        )
-    )
+    db.session.add(AuditEntry(**entry_values(principal, action, arguments, effect, request_id=request_id)))
+
+
+def entry_values(
+    principal: Principal,
+    action: str,
+    arguments: Mapping[str, Any],
+    effect: Mapping[str, Any],
+    *,
+    request_id: str | None = None,
+) -> dict[str, Any]:
+    """Return what an entry holds, by column, with the digests of what it may lose one day."""
+    salt, shown_arguments, shown_effect = new_salt(), masked(arguments), masked(effect)
+    return {
+        "user_id": principal.user_id,
+        "kind": principal.kind,
+        "credential_id": principal.credential_id,
+        "client_id": principal.client_id,
+        "request_id": request_id,
+        "action": action,
+        "arguments": shown_arguments,
+        "effect": shown_effect,
+        "salt": salt,
+        "arguments_digest": salted_digest(salt, shown_arguments),
+        "effect_digest": salted_digest(salt, shown_effect),
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry as it is shown, with its user's name where it has a user."""
+    """An entry as it is shown, with its user's name where it has a user.
+
+    One with `erased_at` has lost its arguments and its effect, because somebody asked for that.
+    """
 
     id: int
     at: datetime
@@ -84,6 +123,7 @@ class Entry:
     action: str
     arguments: dict[str, Any]
     effect: dict[str, Any]
+    erased_at: datetime | None
 
 
 async def list_entries(

@@ -7,10 +7,12 @@ security in the database; the guard on ORM sessions is a second, independent lay
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import asyncpg
 import sqlalchemy as sa
 from sqlalchemy import event, exc
@@ -21,14 +23,16 @@ from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from mercato.tenancy.errors import WrongTenant
+from mercato.tenancy.reads import Elsewhere, Reads
+from mercato.tenancy.reads import Statement as Statement
 from mercato.tenancy.rows import TenantOwned
 
 APP_ROLE = "mercato_app"
 SYSTEM_ROLE = "mercato_system"
 OLDEST_POSTGRES = 17
 
-Statement = sa.Select[*tuple[Any, ...]]
-"""A SELECT of any columns."""
+Opening = Callable[[sa.Connection], None]
+"""What begins a tenant's transaction. What it raises ends the transaction before anything was done in it."""
 
 _MOST_SHAPES = 1_000
 _CONNECT_TIMEOUT_S, _POOL_TIMEOUT_S = 5, 8
@@ -47,23 +51,34 @@ _TENANT_COLUMN = sa.column("tenant_id", sa.BigInteger())
 
 
 class Database:
-    """The connection pools of one process, one to a role."""
+    """The connection pools of one process, one to a role. `reader` is a class of asyncpg's for what only reads."""
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, reader: type[Any] = asyncpg.Connection) -> None:
         self._app = _engine(url, APP_ROLE, pool_size, overflow=pool_size, limits={})
         self._read = self._app.execution_options(postgresql_readonly=True)
+        self._single = self._app.execution_options(isolation_level="AUTOCOMMIT")
         self._filter = TenantFilter()
+        self._reads = Reads(_reading(self._app, url, reader), self._app.dialect, self._filter, pool_size)
         self._system = _engine(url, SYSTEM_ROLE, max(5, pool_size), overflow=0, limits=_SYSTEM_LIMITS)
 
     @asynccontextmanager
     async def tenant(self, tenant_id: int, *, read_only: bool = False) -> AsyncIterator[TenantDatabase]:
         """Open the tenant's view; what was written is committed when the block ends well, and undone when it raises."""
-        db = TenantDatabase(self._app, self._read, self._filter, tenant_id, read_only=read_only)
+        db = self.open_tenant(tenant_id, read_only=read_only)
         try:
             yield db
             await db.commit()
         finally:
             await db.close()
+
+    def open_tenant(self, tenant_id: int, *, read_only: bool) -> TenantDatabase:
+        """Return the tenant's view, for who commits and closes it."""
+        return TenantDatabase(self._app, self._read, self._reads, self._filter, tenant_id, read_only=read_only)
+
+    async def single(self, statement: sa.TextClause, values: Mapping[str, Any]) -> Sequence[Any]:
+        """Run one statement that names its tenant itself, in one round trip; return its rows."""
+        async with self._single.connect() as connection:
+            return (await connection.execute(statement, values)).all()
 
     @asynccontextmanager
     async def system(self) -> AsyncIterator[AsyncSession]:
@@ -74,6 +89,11 @@ class Database:
         async with AsyncSession(self._system, expire_on_commit=False) as session, session.begin():
             yield session
 
+    @property
+    def engines(self) -> Mapping[str, AsyncEngine]:
+        """The engines by their role, for who watches them: statements go through `tenant` and `system`."""
+        return {APP_ROLE: self._app, SYSTEM_ROLE: self._system}
+
     async def ping(self) -> float:
         """Return the major version of the server as a number, by one round trip."""
         async with self._read.connect() as connection:
@@ -82,6 +102,7 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection."""
+        await self._reads.close()
         await self._app.dispose()
         await self._system.dispose()
 
@@ -103,15 +124,25 @@ class TenantDatabase:
     """
 
     def __init__(
-        self, app: AsyncEngine, read: AsyncEngine, filter_rows: TenantFilter, tenant_id: int, *, read_only: bool
+        self,
+        app: AsyncEngine,
+        read: AsyncEngine,
+        reads: Reads | None,
+        filter_rows: TenantFilter,
+        tenant_id: int,
+        *,
+        read_only: bool,
     ) -> None:
         self._engine = app
+        self._reads = reads
         self._filter = filter_rows
         self._read = read
         self._tenant_id = tenant_id
         self._read_only = read_only
         self._session: _TenantAsyncSession | None = None
+        self._opening: Opening | None = None
         self.touched = False
+        self.is_committed = False
 
     async def rows(self, statement: Statement) -> Sequence[Any]:
         """Run one SELECT and return its rows.
@@ -120,6 +151,11 @@ class TenantDatabase:
         sees what it has written. Rows are tuples with names: `select(Order)` gives the columns, not entities.
         """
         self.touched = True
+        if self._session is None and self._reads is not None:
+            try:
+                return await self._reads.rows(statement, self._tenant_id)
+            except Elsewhere:
+                pass
         guarded = self._filter(statement, self._tenant_id)
         if self._session is not None:
             await self._session.flush()
@@ -137,20 +173,48 @@ class TenantDatabase:
             )
         self.touched = True
         if self._session is None:
-            self._session = _TenantAsyncSession(
-                self._engine, info={"tenant_id": self._tenant_id}, expire_on_commit=False
-            )
+            info = {"tenant_id": self._tenant_id, "opening": self._opening}
+            self._session = _TenantAsyncSession(self._engine, info=info, expire_on_commit=False)
         return self._session
 
+    def open_with(self, opening: Opening) -> None:
+        """Begin the transaction of `session` with statements that name the tenant, and may refuse the transaction.
+
+        Comes before the first use of `session`.
+        """
+        self._opening = opening
+
     async def commit(self) -> None:
-        """Commit what `session` wrote, if it was used."""
+        """Commit what `session` wrote, if it was used. Once begun it is not cancelled: its outcome must be known."""
         if self._session is not None:
-            await self._session.commit_all()
+            await _to_the_end(self._commit(self._session))
+
+    async def _commit(self, session: _TenantAsyncSession) -> None:
+        await session.commit_all()
+        self.is_committed = True
 
     async def close(self) -> None:
         """Give the connection back; what was not committed is undone."""
         if self._session is not None:
             await self._session.close()
+
+
+async def _to_the_end(work: Awaitable[None]) -> None:
+    """Await it whoever cancels us, by either library; the cancellation goes on afterwards."""
+    task, cancelled = asyncio.ensure_future(work), None
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError as error:
+                if task.cancelled():
+                    raise
+                cancelled = error
+            except BaseException:  # noqa: BLE001  # it is the task's, and is raised below
+                break
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 def _engine(url: str, role: str, pool_size: int, *, overflow: int, limits: Mapping[str, str]) -> AsyncEngine:
@@ -168,6 +232,22 @@ def _engine(url: str, role: str, pool_size: int, *, overflow: int, limits: Mappi
     event.listen(engine.sync_engine, "do_connect", _connect)
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine
+
+
+def _reading(engine: AsyncEngine, url: str, reader: type[Any]) -> Mapping[str, Any]:
+    """Return how connections are made that only read, and for tools: as the engine makes them, but read-only."""
+    _, options = engine.dialect.create_connect_args(make_url(url).set(drivername="postgresql+asyncpg"))
+    return {
+        **options,
+        "connection_class": reader,
+        "timeout": _CONNECT_TIMEOUT_S,
+        "server_settings": {
+            "role": APP_ROLE,
+            "application_name": "mercato",
+            "jit": "off",
+            "default_transaction_read_only": "on",
+        },
+    }
 
 
 def _connect(dialect: Any, record: Any, arguments: Any, parameters: Any) -> Any:
@@ -244,7 +324,10 @@ class _TenantAsyncSession(AsyncSession):
 @event.listens_for(_TenantSession, "after_begin")
 def _bind_session(session: Session, transaction: SessionTransaction, connection: sa.Connection) -> None:
     # Transaction-local, so that it cannot outlive the transaction in the pool.
-    connection.execute(_SET_TENANT, {"tenant_id": str(session.info["tenant_id"])})
+    if (opening := session.info.get("opening")) is not None and not transaction.nested:
+        opening(connection)
+    else:
+        connection.execute(_SET_TENANT, {"tenant_id": str(session.info["tenant_id"])})
 
 
 @event.listens_for(_TenantSession, "do_orm_execute")

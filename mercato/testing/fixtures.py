@@ -66,17 +66,27 @@ def mercato_outside() -> HttpRouter:
 
 
 @pytest.fixture(scope="session")
+def mercato_roomy() -> dict[str, Any]:
+    """Settings of every server of the session: the same keys, as one database is theirs, and limits nobody reaches."""
+    from mercato.tenancy.limits import NAMES
+    from mercato.tenancy.secrets import new_key
+
+    return {"secret_keys": new_key(), **{f"limit_{name}": 1_000_000 for name in NAMES}}
+
+
+@pytest.fixture(scope="session")
 async def runtime(
     anyio_backend: str,
     mercato_addresses: Addresses,
     mercato_outside: HttpRouter,
+    mercato_roomy: dict[str, Any],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Runtime]:
     """The server's parts with every installed plugin; the first plugin that fails raises."""
     from mercato.server.runtime import open_runtime
     from mercato.server.settings import Settings
 
-    settings = Settings(data_dir=tmp_path_factory.mktemp("settings"), log_level="warning")
+    settings = Settings(data_dir=tmp_path_factory.mktemp("settings"), log_level="warning", **mercato_roomy)
     async with open_runtime(settings, mercato_addresses, strict=True, transport=mercato_outside) as opened:
         yield opened
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal, Protocol
 
 from pydantic import BaseModel
@@ -64,8 +64,14 @@ class Administration(Protocol):
     def disabled_plugins(self) -> Sequence[DisabledPlugin]:
         """Return the plugins that do not, with the reason."""
 
+    def tool_names(self) -> frozenset[str]:
+        """Return the names of all tools, and those that they had before."""
+
     def tenant_settings(self) -> Mapping[str, type[BaseModel]]:
         """Return the model of what a tenant may set, by the name of the plugin that registered it."""
+
+    async def admissions(self, tenant_id: int, days: Iterable[date]) -> int | None:
+        """Return how many calls of a tenant were let in on these days in UTC; None where Redis does not answer."""
 
     async def access_changed(self, tenant_id: int) -> None:
         """Let every process forget what it has read of this tenant. Call it after the commit."""

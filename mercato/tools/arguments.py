@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -15,6 +16,7 @@ from mercato.tools.schema import Schema, example_of
 
 _LONGEST_EXAMPLE = 1_000
 _LONGEST_NAME = 100
+_LONG_NUMBER = re.compile(rb"\d{19}")
 _UNSTORABLE = "contains a character that cannot be stored (NUL or half a pair)"
 
 _REASONS = {
@@ -67,17 +69,18 @@ _REASONS = {
 
 def parse(model: type[BaseModel], schema: Schema, raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments as the function takes them. Raises `InvalidArguments`."""
-    if (problem := _unstorable(raw)) is not None:
+    if not _is_plainly_storable(raw) and (problem := _unstorable(raw)) is not None:
         raise _invalid(model, schema, raw, [problem])
     try:
-        parsed = model.model_validate(dict(raw))
+        parsed = model.__pydantic_validator__.validate_python(dict(raw))
     except ValidationError as error:
         problems = [
             (_path(detail), reason_of(detail)) for detail in error.errors(include_url=False, include_input=False)
         ]
         raise _invalid(model, schema, raw, problems) from None
-    arguments = {name: getattr(parsed, name) for name in type(parsed).model_fields}
-    if (problem := _unstorable(arguments)) is not None:  # `1e30` is a whole number only now
+    arguments: dict[str, Any] = parsed.__dict__
+    # `1e30` is a whole number only now, and validators may make anything.
+    if not _is_plainly_storable(arguments) and (problem := _unstorable(arguments)) is not None:
         raise _invalid(model, schema, raw, [problem])
     return arguments
 
@@ -136,6 +139,23 @@ def reason_of(detail: ErrorDetails) -> str:
     if detail["type"] in {"value_error", "assertion_error"}:  # raised by a validator, in its author's words
         return f"is not valid: {str(detail['ctx']['error']).rstrip('.')}"
     return _REASONS.get(detail["type"], "is not valid").format(**detail.get("ctx", {}))
+
+
+def _is_plainly_storable(value: Any) -> bool:
+    """Whether PostgreSQL can store all of a value, at a glance: False is no answer, and needs a closer look."""
+    try:
+        text = orjson.dumps(value, default=_inside)
+    except TypeError:  # half a pair, a number of more than 64 bits, or what is no JSON
+        return False
+    return b"\\u0000" not in text and _LONG_NUMBER.search(text) is None
+
+
+def _inside(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.__dict__
+    if isinstance(value, set | frozenset):
+        return list(value)
+    raise TypeError
 
 
 def _unstorable(value: Any, path: str = "") -> tuple[str, str] | None:

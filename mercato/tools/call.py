@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
+import time
 import unicodedata
 from collections.abc import Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -22,28 +23,37 @@ from mercato.tenancy import audit
 from mercato.tenancy.access import Access
 from mercato.tenancy.database import is_outage
 from mercato.tenancy.principal import Principal
-from mercato.tools.context import Client, Conversation, InputRequired, ToolContext
+from mercato.tools.context import Client, Clock, Conversation, Handover, InputRequired, Meter, ToolContext
 from mercato.tools.errors import (
     AnswerTooLarge,
     ConfirmationNeeded,
     Declined,
     InternalFault,
+    LimitReached,
     TimedOut,
     ToolError,
     Unavailable,
 )
+from mercato.tools.outcome import Outcome
+from mercato.tools.replays import Delivery, Repeated, Replays, fingerprint_of
 from mercato.tools.tool import Reply, Tool
 
 log = structlog.stdlib.get_logger(__name__)
 
 LONGEST_ANSWER_BYTES = 40_000
 """About 10,000 tokens at four bytes to a token: more than that drowns a model."""
+CANCELLED, HANDED_OVER = "cancelled", "handed over"
 _KEPT_EFFECT_BYTES = 4_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Call:
-    """One call of one tool: what is asked, by whom, over which channel."""
+    """One call of one tool: what is asked, by whom, over which channel.
+
+    `within_limits` says that the wire form has asked the limits already. `admitted_at` (seconds since 1970) is set once
+    the call has been counted. `key` is what the client sent as its idempotency key, `state` names the exchange of
+    questions that a modern request goes on with. Without a `delivery` an answer counts as delivered when it is there.
+    """
 
     tool: Tool
     arguments: Mapping[str, Any]
@@ -51,16 +61,39 @@ class Call:
     access: Access
     client: Client
     request_id: str
+    era: str = ""
+    session_id: str | None = None
+    request_bytes: int = 0
     raw_context: Any = None
+    within_limits: bool = False
+    admitted_at: float = 0.0
+    meter: Meter | None = None
+    delivery: Delivery | None = None
+    key: Any = None
+    state: str | None = None
 
 
 class Contexts(Protocol):
     """Opens the context of a call; what it wrote is committed when the block ends well."""
 
+    @property
+    def replays(self) -> Replays:
+        """What knows the writes whose answers may have been lost."""
+
     def open(
         self, call: Call, conversation: Conversation, *, read_only: bool
     ) -> AbstractAsyncContextManager[ToolContext]:
         """Open the context."""
+
+
+class Guard(Protocol):
+    """Stands before and after every call: limits, then usage."""
+
+    async def admit(self, call: Call) -> None:
+        """Let the call through, count it and set `admitted_at`. Raises `LimitReached`; never waits for room."""
+
+    def settle(self, call: Call, code: str, answer_bytes: int, seconds: float) -> None:
+        """Take down what became of an admitted call: once for each."""
 
 
 class Confirmation(BaseModel):
@@ -69,71 +102,94 @@ class Confirmation(BaseModel):
     confirm: bool = Field(description="Yes, do it.")
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a call: the result for the wire, and the resources that it changed."""
+async def call_tool(call: Call, contexts: Contexts, guard: Guard) -> Outcome:
+    """Run a tool: ask the Guard, validate, look for the first answer, confirm, run, audit, remember, tell the Guard.
 
-    result: mcp.CallToolResult | mcp.InputRequiredResult
-    changed: tuple[str, ...] = ()
-
-
-async def call_tool(call: Call, contexts: Contexts) -> Outcome:
-    """Run a tool: validate, confirm, run with its time-out, audit, serialise, commit, answer.
-
-    A `ToolError` becomes a result the model reads. Anything else unexpected goes to the log, and the model gets a
-    reference. Either way nothing that was begun is left half done.
+    A write that was made before, and whose answer may have been lost, gives that answer and does nothing. A `ToolError`
+    becomes a result the model reads. Anything else unexpected goes to the log, and the model gets a reference. Either
+    way nothing that was begun is left half done.
     """
+    try:
+        await guard.admit(call)
+    except LimitReached as reached:
+        return Outcome(error=reached)
+    began, code, size = time.perf_counter(), CANCELLED, 0
+    try:
+        outcome = await _attempt(call, contexts)
+        code, size = outcome.code, outcome.size
+        return outcome
+    except MCPError:  # a raw tool speaks the protocol itself
+        code = "protocol_error"
+        raise
+    except Handover:  # it runs once more, and is taken down then
+        code = HANDED_OVER
+        raise
+    finally:
+        if code is not HANDED_OVER:
+            guard.settle(call, code, size, time.perf_counter() - began)
+
+
+async def _attempt(call: Call, contexts: Contexts) -> Outcome:
     try:
         return await _run(call, contexts)
     except InputRequired as pause:
-        return Outcome(pause.result)
+        return Outcome(raw=pause.result)
+    except Repeated as repeated:
+        return repeated.first
     except ToolError as error:
-        return Outcome(error_result(error))
-    except MCPError:
-        raise  # a raw tool speaks the protocol itself
+        return Outcome(error=error)
+    except (MCPError, Handover):
+        raise
     except BaseException as error:  # the edge: whatever a plugin raises ends here
         if _is_not_the_tools(error):
             raise
         if is_outage(error):
             log.warning("the database does not answer", tool=call.tool.name, error=type(error).__name__)
-            return Outcome(error_result(_outage(call)))
-        return Outcome(error_result(_fault(call, error)))
-
-
-def error_result(error: ToolError) -> mcp.CallToolResult:
-    """Return the wire form of a failure that the model may act upon."""
-    return mcp.CallToolResult(
-        content=[mcp.TextContent(text=error.text())],
-        is_error=True,
-        _meta={"mercato/error": error.data()},
-    )
+            return Outcome(error=_outage(call))
+        return Outcome(error=_fault(call, error))
 
 
 async def _run(call: Call, contexts: Contexts) -> Outcome:
-    conversation = Conversation(call.client)
     arguments = dict(call.arguments)
     if call.tool.destructive:
         arguments.pop("confirm", None)
     if call.tool.is_raw:
         return await _run_raw(call, arguments)
     parsed = call.tool.parse(arguments)
-    if call.tool.destructive:
-        await _confirm(call, conversation, await _question(call, contexts, conversation, arguments, parsed))
-    async with contexts.open(call, conversation, read_only=call.tool.read_only) as ctx:
+    if call.tool.read_only:
+        return await _read(call, contexts, parsed)
+    return await _write(call, contexts, arguments, parsed)
+
+
+async def _read(call: Call, contexts: Contexts, parsed: Mapping[str, Any]) -> Outcome:
+    conversation = Conversation(call.client)
+    async with contexts.open(call, conversation, read_only=True) as ctx:
         value = await _within_time(call, conversation, call.tool.function(ctx, **parsed))
-        structured = call.tool.dump(value)
-        text = _compact(call, structured)
-        if not call.tool.read_only:
-            effect = structured if len(text) <= _KEPT_EFFECT_BYTES else {"bytes": len(text)}
-            audit.record(ctx.db, call.principal, call.tool.name, arguments, effect, request_id=call.request_id)
-    return _answer(value, structured, text)
+        return _answer(value, _serialised(call, value))
+
+
+async def _write(call: Call, contexts: Contexts, arguments: Mapping[str, Any], parsed: Mapping[str, Any]) -> Outcome:
+    tool, principal, conversation = call.tool, call.principal, Conversation(call.client)
+    fingerprint = fingerprint_of(principal, tool.name, arguments, key=call.key, state=call.state)
+    async with contexts.replays.attempt(fingerprint, call.delivery, timeout_s=tool.timeout_s) as attempt:
+        await attempt.look()
+        if tool.destructive and tool.category not in call.access.unconfirmed:
+            await _confirm(call, conversation, await _question(call, contexts, conversation, arguments, parsed))
+        async with contexts.open(call, conversation, read_only=False) as ctx:
+            attempt.guard(ctx.db)
+            value = await _within_time(call, conversation, tool.function(ctx, **parsed))
+            structured = _serialised(call, value)
+            outcome, effect = _answer(value, structured), _kept_effect(structured)
+            audit.record(ctx.db, principal, tool.name, arguments, effect, request_id=call.request_id)
+            attempt.remember(ctx.db, outcome)
+        return outcome
 
 
 async def _run_raw(call: Call, arguments: Mapping[str, Any]) -> Outcome:
     result = await _within_time(call, None, call.tool.function(call.raw_context, dict(arguments)))
     if not isinstance(result, mcp.CallToolResult | mcp.InputRequiredResult):
         raise TypeError(f"the raw tool {call.tool.name} returned {type(result).__name__}, not a result of the SDK")
-    return Outcome(result)
+    return Outcome(raw=result)
 
 
 async def _question(
@@ -171,9 +227,9 @@ def _visible(text: str) -> str:
 
 
 async def _within_time(call: Call, conversation: Conversation | None, running: Awaitable[Any]) -> Any:
-    with anyio.move_on_after(call.tool.timeout_s) as scope:
+    with Clock(call.tool.timeout_s) as clock:
         if conversation is not None:
-            conversation.scope = scope
+            conversation.clock = clock
         return await running
     raise TimedOut(
         f"{call.tool.wire_title} took over {call.tool.timeout_s:g} seconds and was stopped; nothing was changed.",
@@ -182,23 +238,31 @@ async def _within_time(call: Call, conversation: Conversation | None, running: A
     )
 
 
-def _compact(call: Call, structured: Mapping[str, Any]) -> str:
-    text = orjson.dumps(structured)
-    if len(text) > LONGEST_ANSWER_BYTES:
+def _serialised(call: Call, value: Any) -> bytes:
+    structured = call.tool.dump(value)
+    if len(structured) > LONGEST_ANSWER_BYTES:
         raise AnswerTooLarge(
-            f"The answer would be {len(text):,} bytes, more than the {LONGEST_ANSWER_BYTES:,} a model should read.",
+            f"The answer would be {len(structured):,} bytes, more than the {LONGEST_ANSWER_BYTES:,} that a model "
+            "should read.",
             next_step="Narrow it: a smaller `limit`, a filter, or `detail: concise`.",
         )
-    return text.decode()
+    return structured
 
 
-def _answer(value: Any, structured: dict[str, Any], text: str) -> Outcome:
-    reply = value if isinstance(value, Reply) else Reply(value)
-    content = [*reply.content, *reply.links]
-    if not reply.content:
-        content.insert(0, mcp.TextContent(text=text))
-    meta = dict(reply.meta) if reply.meta else None
-    return Outcome(mcp.CallToolResult(content=content, structured_content=structured, _meta=meta), tuple(reply.changed))
+def _kept_effect(structured: bytes) -> Mapping[str, Any]:
+    if len(structured) > _KEPT_EFFECT_BYTES:
+        return {"bytes": len(structured)}
+    effect: Mapping[str, Any] = orjson.loads(structured)
+    return effect
+
+
+def _answer(value: Any, structured: bytes) -> Outcome:
+    if not isinstance(value, Reply):
+        return Outcome(structured)
+    content = [*value.content, *value.links]
+    if not value.content:
+        content.insert(0, mcp.TextContent(text=structured.decode()))
+    return Outcome(structured, content, value.meta, changed=tuple(value.changed))
 
 
 def _is_not_the_tools(error: BaseException) -> bool:
@@ -216,9 +280,13 @@ def _outage(call: Call) -> Unavailable:
     """Return what is true of a call during which the database went away: a commit may have been under way."""
     if call.tool.read_only:
         return Unavailable("The database does not answer at the moment.", next_step="Try again in some seconds.")
+    uncertain = "The database went away during the call, and whether the change was made is not certain."
+    if call.tool.is_raw:
+        return Unavailable(uncertain, next_step="Look first, and call again only if it was not.")
     return Unavailable(
-        "The database went away during the call, and whether the change was made is not certain.",
-        next_step="Look first, and call again only if it was not.",
+        uncertain,
+        next_step="Call again with the same arguments within 10 minutes: if it was made, you get its answer, and it is "
+        "not made twice.",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -10,7 +10,6 @@ from typing import Any, Protocol, TypeVar
 import httpx
 import mcp_types as mcp
 import orjson
-from anyio import CancelScope, current_time
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from structlog.stdlib import BoundLogger
 
@@ -43,6 +42,10 @@ class InputRequired(Exception):  # no error: the call pauses here and runs again
         self.result = result
 
 
+class Handover(Exception):  # no error either
+    """Raised by a client's channel that can neither ask nor say why not: another one runs the call, from its top."""
+
+
 class Client(Protocol):
     """The other end of the call, as far as it can be reached; each wire form has its own."""
 
@@ -71,12 +74,55 @@ class Host(Protocol):
         """Return the deployment's or the tenant's settings of this model. Raises `LookupError` for an unknown model."""
 
 
+class Clock:
+    """Stops what runs in its block after some seconds, and can be paused: `asyncio.timeout` at a third of the cost.
+
+    The block ends with `is_over` set instead of an exception of its own; whoever made it says what that means.
+    """
+
+    __slots__ = ("_left_s", "_loop", "_task", "_timer", "is_over")
+
+    def __init__(self, seconds: float) -> None:
+        self._left_s = seconds
+        self.is_over = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Clock:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task(self._loop)
+        self.go_on()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        self.pause()
+        # Somebody else may have cancelled it too: then that goes on.
+        ours = self.is_over and self._task is not None and self._task.uncancel() == 0
+        return ours and kind is not None and issubclass(kind, asyncio.CancelledError)
+
+    def pause(self) -> None:
+        """Let no time pass."""
+        if self._timer is not None:
+            self._left_s = max(0.0, self._timer.when() - self._loop.time())
+            self._timer.cancel()
+            self._timer = None
+
+    def go_on(self) -> None:
+        """Let time pass again."""
+        self._timer = self._loop.call_later(self._left_s, self._stop)
+
+    def _stop(self) -> None:
+        self._timer = None
+        self.is_over = True
+        if self._task is not None:
+            self._task.cancel()
+
+
 @dataclass(slots=True)
 class Conversation:
     """The questions of one call: numbered, so that a call that runs again finds its answers, and off the clock."""
 
     client: Client
-    scope: CancelScope | None = None
+    clock: Clock | None = None
     asked: int = 0
 
     async def ask(self, message: str, model: type[Answer], key: str | None = None) -> Answer:
@@ -92,14 +138,22 @@ class Conversation:
             raise Declined("The person's answer does not fit the question; nothing was changed.") from None
 
     async def _off_the_clock(self, key: str, message: str, schema: Schema) -> Mapping[str, Any] | None:
-        left_s = math.inf if self.scope is None else self.scope.deadline - current_time()
-        if self.scope is not None:
-            self.scope.deadline = math.inf
+        if self.clock is None:
+            return await self.client.ask(key, message, schema)
+        self.clock.pause()
         try:
             return await self.client.ask(key, message, schema)
         finally:
-            if self.scope is not None:
-                self.scope.deadline = current_time() + left_s
+            self.clock.go_on()
+
+
+class Meter(Protocol):
+    """Counts what a call costs, against the tenant's budget of the day."""
+
+    cents: int
+
+    async def spend(self, cents: int) -> None:
+        """Take cents from the budget. Raises `LimitReached`, and then nothing was taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,12 +165,22 @@ class Context:
     http: httpx.AsyncClient
     log: BoundLogger
     _host: Host = field(repr=False)
+    _meter: Meter = field(repr=False)
     _stored_settings: Mapping[str, Mapping[str, Any]] = field(repr=False)
     _after_commit: list[Callable[[], Awaitable[None]]] = field(default_factory=list, repr=False)
 
     async def connection(self, name: str, account: str | None = None) -> Connected:
         """Return the tenant's account at an outside service. Raises `NotConnected`, whose text says what to do."""
         return await self._host.connection(self.db, name, account)
+
+    async def spend(self, cents: int) -> None:
+        """Take cents from the tenant's budget of the day, before what costs money is done.
+
+        Raises `LimitReached` where the budget does not allow it, and `ValueError` for less than one cent.
+        """
+        if cents < 1:
+            raise ValueError("spend at least one cent, in whole cents")
+        await self._meter.spend(cents)
 
     def settings(self, model: type[Settings]) -> Settings:
         """Return a plugin's settings: its deployment model from the environment, or its tenant model."""

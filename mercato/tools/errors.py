@@ -8,8 +8,8 @@ ToolError              its text is written for the model; everything else become
  ├── Declined          the person was asked, and said no
  ├── TimedOut          the tool took longer than it may
  ├── AnswerTooLarge    the answer is longer than a model should read
- ├── Unavailable        what the server stands on does not answer at the moment
-     ├── Unavailable       what the server stands on does not answer at the moment
+ ├── LimitReached      a limit of the tenant, the caller or the tool was reached, or the day's budget
+ ├── Unavailable       what the server stands on does not answer at the moment
  └── InternalFault     something unexpected; only its reference leaves the server
 """
 
@@ -117,6 +117,35 @@ class AnswerTooLarge(ToolError):
     """The answer is longer than a model should read; nothing was cut off silently."""
 
     code = "answer_too_large"
+
+
+class LimitReached(ToolError):
+    """A limit was reached: which one, whose it is, and after how many seconds the same call will be let through."""
+
+    code = "limit_reached"
+
+    def __init__(self, limit: str, *, whose: str, most: int, window_s: int, retry_after_s: int) -> None:
+        what = f"{most:,} cents a day" if limit == "budget" else f"{most:,} calls in {window_s} seconds"
+        super().__init__(
+            f"The limit `{limit}` of {whose} is reached ({what}); nothing was done.",
+            next_step=f"Wait {retry_after_s} seconds before you call again, and tell the person if that is long.",
+            retryable=True,
+        )
+        self.limit = limit
+        self.whose = whose
+        self.most = most
+        self.window_s = window_s
+        self.retry_after_s = retry_after_s
+
+    def data(self) -> dict[str, Any]:
+        """Return which limit it was, and how long to wait."""
+        return super().data() | {
+            "limit": self.limit,
+            "whose": self.whose,
+            "most": self.most,
+            "window_s": self.window_s,
+            "retry_after_s": self.retry_after_s,
+        }
 
 
 class Unavailable(ToolError):

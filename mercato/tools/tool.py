@@ -110,12 +110,15 @@ class Tool:
         """Return the function's arguments. Raises `InvalidArguments`."""
         return parse(self._model, self.input_schema, raw)
 
-    def dump(self, value: Any) -> dict[str, Any]:
-        """Return the structured answer of what the function returned. Raises `TypeError` if it is not what it says."""
+    def dump(self, value: Any) -> bytes:
+        """Return the structured answer of what the function returned, as JSON.
+
+        Raises `TypeError` if it is not what the function says that it returns.
+        """
         model = value.model if isinstance(value, Reply) else value
         if not isinstance(model, BaseModel) or (self._returned is not Reply and not isinstance(model, self._returned)):
             raise TypeError(f"the tool {self.name} returned {type(model).__name__}, not {self._returned.__name__}")
-        dumped: dict[str, Any] = model.model_dump(mode="json", warnings="error")
+        dumped: bytes = model.__pydantic_serializer__.to_json(model, warnings="error")
         return dumped
 
     @cached_property

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import anyio
 import httpx
@@ -77,7 +78,10 @@ async def listening(make: Callable[[int], Starlette]) -> AsyncIterator[Site]:
 
 @pytest.fixture(scope="session")
 async def site(
-    anyio_backend: str, mercato_addresses: Any, tmp_path_factory: pytest.TempPathFactory
+    anyio_backend: str,
+    mercato_addresses: Any,
+    mercato_roomy: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Site]:
     settings = Settings(
         data_dir=tmp_path_factory.mktemp("site"),
@@ -85,6 +89,7 @@ async def site(
         allowed_origins=("https://app.example",),
         allowed_hosts=("mcp.example",),
         max_body_bytes=100_000,
+        **mercato_roomy,
     )
     found = [*(one for one in discover() if one.built_in), probe.FOUND]
 
@@ -130,12 +135,30 @@ async def modern(
     return await client.post("/mcp", json=body, headers=headers)
 
 
+_sessions: WeakKeyDictionary[httpx.AsyncClient, str] = WeakKeyDictionary()
+HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "tests", "version": "1"}}
+
+
+async def shake_hands(client: httpx.AsyncClient, hello: dict[str, Any] | None = None) -> str:
+    """Begin a session of the handshake era; return its id."""
+    body = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello or HELLO}
+    session_id: str = (await client.post("/mcp", json=body)).headers["mcp-session-id"]
+    ready = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    await client.post("/mcp", json=ready, headers={"mcp-session-id": session_id})
+    return session_id
+
+
 async def legacy(client: httpx.AsyncClient, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Send one request of the handshake era; return the message that answers it."""
+    """Send one request of the handshake era, in a session of this client; return the message that answers it."""
     import orjson
 
+    headers = {"mcp-protocol-version": "2025-11-25"}
+    if method != "initialize":
+        if client not in _sessions:
+            _sessions[client] = await shake_hands(client)
+        headers["mcp-session-id"] = _sessions[client]
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params or {}}
-    response = await client.post("/mcp", json=body, headers={"mcp-protocol-version": "2025-11-25"})
+    response = await client.post("/mcp", json=body, headers=headers)
     data = [line.removeprefix("data: ") for line in response.text.splitlines() if line.startswith("data: ")]
     answer: dict[str, Any] = orjson.loads(data[-1]) if data else response.json()
     return answer

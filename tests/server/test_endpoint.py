@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mercato.tenancy.rows import utc_now
 from mercato.tenancy.tenants import Tenant
 from tests.server import probe
-from tests.server.conftest import Site, envelope, legacy, modern
+from tests.server.conftest import Site, envelope, legacy, modern, shake_hands
 
 LIBRARY_WORDS = ("pydantic", "errors.pydantic.dev", "Input should", "Traceback", "sqlalchemy", "asyncpg", "mcp.server")
 
@@ -116,7 +116,7 @@ async def test_a_missing_scope_is_a_step_up_challenge_in_both_eras(
     async with site.client(await site.key(acme, scopes)) as client:
         response = await modern(client, "tools/call", {"name": name, "arguments": {}})
         body = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": name}}
-        before = await client.post("/mcp", json=body)
+        before = await client.post("/mcp", json=body, headers={"mcp-session-id": await shake_hands(client)})
         listed = {tool["name"] for tool in (await modern(client, "tools/list")).json()["result"]["tools"]}
     assert (response.status_code, before.status_code) == (status, status)
     assert (name in listed) == (status == 200)
@@ -379,9 +379,14 @@ async def test_no_message_however_odd_breaks_the_server_or_shows_its_insides(
     assert_no_library_words(response.text)
 
 
-async def test_get_and_delete_are_405_and_say_what_to_send(site: Site, acme: Tenant):
+async def test_a_method_that_is_none_of_ours_is_405_and_says_what_to_send(site: Site, acme: Tenant):
+    without_sessions = {"mcp-protocol-version": "2026-07-28"}
     async with site.client(await site.key(acme)) as client:
-        for response in (await client.get("/mcp"), await client.delete("/mcp")):
+        for response in (
+            await client.put("/mcp"),
+            await client.get("/mcp", headers=without_sessions),
+            await client.delete("/mcp", headers=without_sessions),
+        ):
             assert response.status_code == 405
             assert "POST" in response.headers["allow"]
 

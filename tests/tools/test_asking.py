@@ -10,8 +10,10 @@ from pydantic import BaseModel, Field
 from sqlmodel import select
 
 from mercato import Category, ToolContext
+from mercato.server.changes import Change
 from mercato.server.runtime import open_runtime
 from mercato.server.settings import Settings
+from mercato.tenancy.access import merge_settings
 from mercato.tenancy.grants import DisabledTool
 from tests.inmemory import client_of, plugin
 
@@ -162,6 +164,56 @@ async def test_where_nobody_can_be_asked_a_destructive_tool_wants_confirm(runtim
         assert await kept() == []
         assert not (await client.call_tool("erase", {"name": "orders", "confirm": True})).is_error
     assert await kept() == ["orders"]
+
+
+@pytest.fixture
+async def unconfirmed(runtime, acme):
+    """The tenant, which wants no questions in the category of these tools."""
+    async with runtime.database.tenant(acme.id) as db:
+        await merge_settings(db, "assistant", {"unconfirmed_categories": ["probe", "gone"]})
+    await runtime.changes.publish(Change("access", acme.id))
+    return acme
+
+
+async def test_a_category_that_the_tenant_leaves_unconfirmed_is_not_asked_about(runtime, unconfirmed, mode, kept):
+    person = Person()
+    async with client_of(runtime, unconfirmed, mode=mode, elicitation_callback=person) as client:
+        assert not (await client.call_tool("erase", {"name": "one"})).is_error
+        assert not (await client.call_tool("erase", {"name": "two", "confirm": False})).is_error
+    assert person.questions == []
+    assert await kept() == ["one", "two"]
+
+
+async def test_an_unconfirmed_category_needs_no_confirm_and_its_tools_still_take_it(runtime, unconfirmed, mode, kept):
+    async with client_of(runtime, unconfirmed, mode=mode) as client:
+        listed = {tool.name: tool for tool in (await client.list_tools()).tools}
+        assert "confirm" in listed["erase"].input_schema["properties"]
+        assert not (await client.call_tool("erase", {"name": "one"})).is_error
+        assert not (await client.call_tool("erase", {"name": "two", "confirm": True})).is_error
+    assert await kept() == ["one", "two"]
+
+
+async def test_what_one_tenant_leaves_unconfirmed_is_confirmed_for_another(runtime, unconfirmed, new_tenant, mode):
+    other = await new_tenant(runtime, "Globex")
+    async with client_of(runtime, other, mode=mode) as client:
+        result = await client.call_tool("erase", {"name": "one"})
+    assert result.meta["mercato/error"]["code"] == "confirmation_needed"
+
+
+async def test_a_question_of_a_tool_itself_is_asked_in_an_unconfirmed_category_too(runtime, unconfirmed, mode):
+    person = Person({"colour": "red"}, {"colour": "blue"})
+    async with client_of(runtime, unconfirmed, mode=mode, elicitation_callback=person) as client:
+        assert (await client.call_tool("choose_twice")).structured_content == {"text": "red, blue"}
+    assert len(person.questions) == 2
+
+
+async def test_where_nobody_can_be_asked_the_model_is_told_the_question_and_what_it_wants(runtime, acme, mode):
+    async with client_of(runtime, acme, mode=mode) as client:
+        result = await client.call_tool("choose")
+    text = result.content[0].text
+    assert "this client cannot ask them: Which colour?" in text
+    assert "`colour` (Which colour.), `sure`" in text
+    assert "Ask them yourself, then call again with the answer" in text
 
 
 async def test_a_tool_gets_the_answer_as_a_model(runtime, acme, mode, kept):

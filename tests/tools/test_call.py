@@ -15,7 +15,10 @@ from mercato import Category, Reply, ToolContext, ToolError
 from mercato.server.runtime import open_runtime
 from mercato.server.settings import Settings
 from mercato.tenancy.audit import AuditEntry
+from mercato.tenancy.audit_chain import take_turn
 from mercato.tenancy.grants import DisabledTool
+from mercato.tenancy.memberships import Role
+from mercato.tenancy.principal import Principal
 from mercato.tools.call import Call, call_tool
 from tests.inmemory import client_of, plugin
 
@@ -96,33 +99,76 @@ def kept(runtime, acme):
 class _NeverOpened:
     """Contexts of which none may be opened."""
 
+    def __init__(self):
+        self.replays = _NothingBefore()
+
     @asynccontextmanager
     async def open(self, call, conversation, *, read_only):
         raise AssertionError("the context was opened before the arguments were known to be right")
         yield
 
 
+class _NothingBefore:
+    """Replays that know of no call."""
+
+    @asynccontextmanager
+    async def attempt(self, call, delivery, *, timeout_s):
+        yield self
+
+    async def look(self):
+        return None
+
+
+class _Open:
+    """A guard that lets everything through and keeps how it ended."""
+
+    def __init__(self):
+        self.settled = []
+
+    async def admit(self, call):
+        call.admitted_at = 1.0
+
+    def settle(self, call, code, answer_bytes, seconds):
+        self.settled.append(code)
+
+
 class _Mute:
     can_ask = False
 
 
+class _Access:
+    unconfirmed = frozenset()
+
+
+_ADA = Principal(1, 1, Role.OWNER, frozenset(), None, "local")
+
+
 def _call(tool, **arguments):
-    return Call(tool=tool, arguments=arguments, principal=None, access=None, client=_Mute(), request_id="r1")
+    return Call(tool=tool, arguments=arguments, principal=_ADA, access=_Access(), client=_Mute(), request_id="r1")
 
 
 async def test_arguments_are_validated_before_anything_is_opened():
-    outcome = await call_tool(_call(keep, name=7), _NeverOpened())
-    assert outcome.result.meta["mercato/error"]["code"] == "invalid_arguments"
+    outcome = await call_tool(_call(keep, name=7), _NeverOpened(), guard := _Open())
+    assert outcome.wire_meta["mercato/error"]["code"] == "invalid_arguments"
+    assert guard.settled == ["invalid_arguments"]
 
 
 async def test_a_tool_that_needs_confirming_is_refused_before_anything_is_opened():
     tool = probe.tool(read_only=False, destructive=True)(look.function)
     probe.tools.remove(tool)
-    outcome = await call_tool(_call(tool, name="a"), _NeverOpened())
-    assert outcome.result.meta["mercato/error"]["code"] == "confirmation_needed"
+    outcome = await call_tool(_call(tool, name="a"), _NeverOpened(), _Open())
+    assert outcome.wire_meta["mercato/error"]["code"] == "confirmation_needed"
 
 
-async def test_a_write_is_kept_with_its_audit_row_in_the_same_transaction(client, kept, runtime, acme):
+@pytest.fixture
+async def nothing_sealed(runtime):
+    """The sealer waits: a row that it has sealed names its transaction, and not the one that wrote it."""
+    async with runtime.database.system() as session:
+        await take_turn(await session.connection())
+        yield
+
+
+async def test_a_write_is_kept_with_its_audit_row_in_the_same_transaction(client, kept, runtime, acme, nothing_sealed):
     result = await client.call_tool("keep", {"name": "orders", "api_key": "mck_1234"})
     assert result.structured_content == {"text": "orders"}
     names, [entry] = await kept()

@@ -10,10 +10,10 @@ from pydantic import BaseModel, Field
 from sqlmodel import select
 
 from mercato import Category, TenantOwned, ToolContext, ToolError, hookimpl, identity
-from mercato_bench.shape import MOST_TOOLS, names, tool_with_context
+from mercato_bench.shape import CATALOGUE, names, tool_with_context
 
 bench = Category("bench", "Tools to measure the server with.")
-for _name, _description in names(int(os.environ.get("BENCH_TOOLS", MOST_TOOLS))):
+for _name, _description in names(int(os.environ.get("BENCH_TOOLS", CATALOGUE))):
     bench.tool(read_only=True)(tool_with_context(_name, _description))
 
 

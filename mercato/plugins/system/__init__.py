@@ -1,12 +1,12 @@
-"""System: the state of the server, and of the tenant on it: configuration, members, audit, plugins."""
+"""System: the state of the server, and of the tenant on it: configuration, members, audit, plugins, usage."""
 
 from __future__ import annotations
 
 from mercato import Category, hookimpl
-from mercato.plugins.system import audit, configuration, health, plugins, profile, users
+from mercato.plugins.system import audit, configuration, health, plugins, profile, usage, users
 from mercato.plugins.system.category import system
 
-__all__ = ["audit", "configuration", "health", "plugins", "profile", "users"]
+__all__ = ["audit", "configuration", "health", "plugins", "profile", "usage", "users"]
 
 
 @hookimpl

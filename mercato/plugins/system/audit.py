@@ -25,7 +25,10 @@ Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class AuditEntry(BaseModel):
-    """One write: by whom (`kind` is how they signed in), what was asked, and what came of it."""
+    """One write: by whom (`kind` is how they signed in), what was asked, and what came of it.
+
+    With `erased_at` the last two are gone: somebody asked for that.
+    """
 
     id: int
     at: datetime
@@ -38,6 +41,7 @@ class AuditEntry(BaseModel):
     action: str
     arguments: dict[str, Any]
     effect: dict[str, Any] | None
+    erased_at: datetime | None
 
 
 class AuditLog(BaseModel):
@@ -95,4 +99,5 @@ def _entry(entry: admin.Entry, zone: ZoneInfo, *, full: bool) -> AuditEntry:
         action=entry.action,
         arguments=entry.arguments,
         effect=entry.effect if full else None,
+        erased_at=entry.erased_at,
     )

@@ -48,7 +48,9 @@ async def get_tenant_config(
         str | None, Field(max_length=64, description="Only this section, with what each setting means and allows.")
     ] = None,
 ) -> TenantConfig:
-    """Get the tenant's settings: `profile` (name, currency, timezone) and a section for each plugin that has any."""
+    """Get the tenant's settings: `profile` (name, currency, timezone), `assistant` (which tools are listed, what is
+    asked before it is done) and a section for each plugin that has any.
+    """
     found = await admin.read_config(ctx, section)
     return TenantConfig(
         sections=[
@@ -63,7 +65,7 @@ async def get_tenant_config(
 @system.tool(read_only=False, idempotent=True, admin=True)
 async def update_tenant_config(
     ctx: ToolContext,
-    section: Annotated[str, Field(max_length=64, description="`profile`, or a plugin's name.")],
+    section: Annotated[str, Field(max_length=64, description="`profile`, `assistant`, or a plugin's name.")],
     settings: Annotated[dict[str, Any], Field(description='The settings to change, as {"currency": "EUR"}.')],
 ) -> Reply[ConfigUpdate]:
     """Change settings of one section; those not given stay. Holds for every call from the next one on.

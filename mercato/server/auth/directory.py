@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from mercato.plugins.catalog import Catalog, Visible
 from mercato.server.auth.credentials import Credential
@@ -17,6 +17,7 @@ from mercato.tenancy.access import Access, load_access
 from mercato.tenancy.client_grants import authenticate_grant
 from mercato.tenancy.database import Database
 from mercato.tenancy.keys import PREFIX, authenticate_key
+from mercato.tenancy.limits import STANDARD, Limits
 from mercato.tenancy.memberships import memberships_of, shown_first
 from mercato.tenancy.principal import Principal
 from mercato.tenancy.reach import EVERYTHING, Reach
@@ -39,6 +40,8 @@ class Caller:
     principal: Principal
     access: Access
     reach: Reach = EVERYTHING
+    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What was worked out for this caller, for as long as it is kept: by whoever needs it, under a name of theirs."""
 
     def sees(self, catalog: Catalog) -> Visible:
         """Return the catalogue as they see it."""
@@ -56,16 +59,26 @@ class _Known:
 class Directory:
     """Looks up callers. Both caches are bounded, and forget a tenant as a whole when anything of it changes."""
 
-    def __init__(self, database: Database, changes: ChangeBus, tokens: AccessTokens, site: Site) -> None:
+    def __init__(
+        self,
+        database: Database,
+        changes: ChangeBus,
+        tokens: AccessTokens,
+        site: Site,
+        limits: Limits = STANDARD,
+    ) -> None:
         self._database = database
+        self._limits = limits
         self._tokens = tokens
         self._site = site
         self._principals: _Kept[bytes, _Known] = _Kept()
         self._access: _Kept[int, Access] = _Kept()
+        self._callers: _Kept[tuple[bytes, str], Caller] = _Kept()
         changes.subscribe(self._forget)
 
     async def caller(self, credential: Credential, path: str = MCP_PATH, reach: Reach = EVERYTHING) -> Caller | None:
         """Return who a credential speaks for at an address; None where it is not good there (any more)."""
+        generation = self._callers.generation
         known = await self._known(credential)
         if known is None or (known.audience is not None and not self._site.covers(known.audience, path)):
             return None
@@ -73,14 +86,29 @@ class Directory:
         if principal.expires_at is not None and principal.expires_at <= utc_now():
             return None
         access = await self.access(principal.tenant_id)
-        return None if access is None else Caller(principal, access, reach)
+        if access is None:
+            return None
+        caller = Caller(principal, access, reach)
+        if credential.kind != "session":
+            key = digest(credential.text)
+            until = min(self._principals.until(key), self._access.until(principal.tenant_id))
+            self._callers.put((key, path), caller, generation, until)
+        return caller
+
+    def at_hand(self, text: str, path: str) -> Caller | None:
+        """Return the caller of a key or token that was looked up a moment ago and is still good: at once, or None."""
+        caller = self._callers.get((digest(text), path))
+        if caller is None:
+            return None
+        expires_at = caller.principal.expires_at
+        return caller if expires_at is None or expires_at > utc_now() else None
 
     async def access(self, tenant_id: int) -> Access | None:
         """Return what a tenant has on; None where it was removed."""
         access = self._access.get(tenant_id)
         if access is None:
             generation = self._access.generation
-            access = await load_access(self._database, tenant_id)
+            access = await load_access(self._database, tenant_id, self._limits)
             if access is not None:
                 self._access.put(tenant_id, access, generation)
         return access
@@ -117,6 +145,7 @@ class Directory:
     def _forget(self, change: Change) -> None:
         if change.kind != "resource":
             self._access.forget(lambda access: change.tenant_id in {0, access.tenant.id})
+            self._callers.forget(lambda caller: change.tenant_id in {0, caller.access.tenant.id})
             self._principals.forget(lambda known: change.tenant_id in {0, known.principal.tenant_id})
 
 
@@ -131,10 +160,15 @@ class _Kept(Generic[Key, Value]):
         entry = self._entries.get(key)
         return entry[1] if entry is not None and entry[0] > time.monotonic() else None
 
-    def put(self, key: Key, value: Value, generation: int) -> None:
+    def until(self, key: Key) -> float:
+        """Return until when an entry is kept; a time that is past where there is none."""
+        entry = self._entries.get(key)
+        return 0.0 if entry is None else entry[0]
+
+    def put(self, key: Key, value: Value, generation: int, until: float | None = None) -> None:
         if generation != self.generation:
             return
-        self._entries[key] = (time.monotonic() + LONGEST_AGE_S, value)
+        self._entries[key] = (time.monotonic() + LONGEST_AGE_S if until is None else until, value)
         self._entries.move_to_end(key)
         if len(self._entries) > _MOST_KEPT:
             self._entries.popitem(last=False)

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mercato.server.auth.challenge import Challenges
 from mercato.server.auth.credentials import ForeignKey, credential_of
 from mercato.server.auth.directory import Directory
-from mercato.server.site import MCP_PATH, Site, reach_of
+from mercato.server.site import MCP_PATH, MESSAGES_PATH, SSE_PATH, Site, reach_of
 from mercato.server.web.cookies import Cookies
 from mercato.tenancy.database import is_outage
 
@@ -39,6 +39,8 @@ class Authentication:
             return
         request = Request(scope)
         path = scope["path"].rstrip("/") or MCP_PATH
+        if path in (SSE_PATH, MESSAGES_PATH):
+            path = MCP_PATH  # the same resource in an older form
         reach = reach_of(path, self._challenges.categories)
         if reach is None:
             await _json(404, "not_found", "There is no such address: see /manifest.json.")(scope, receive, send)

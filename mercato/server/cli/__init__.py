@@ -5,18 +5,21 @@ from __future__ import annotations
 import typer
 
 from mercato.server.cli import (
+    audit,
     category,
     client,
     doctor,
     grant,
     importing,
     key,
+    limit,
     migrate,
     plugin,
     serve,
     stdio,
     tenant,
     tool,
+    usage,
     user,
 )
 
@@ -31,6 +34,7 @@ app.command("serve")(serve.serve)
 app.command("stdio")(stdio.stdio)
 app.command("migrate")(migrate.migrate)
 app.command("import", context_settings=importing.CONTEXT)(importing.import_)
+app.command("usage")(usage.usage)
 app.add_typer(tenant.app, name="tenant")
 app.add_typer(user.app, name="user")
 app.add_typer(key.app, name="key")
@@ -38,6 +42,8 @@ app.add_typer(client.app, name="client")
 app.add_typer(grant.app, name="grant")
 app.add_typer(category.app, name="category")
 app.add_typer(tool.app, name="tool")
+app.add_typer(limit.app, name="limit")
+app.add_typer(audit.app, name="audit")
 app.add_typer(plugin.app, name="plugin")
 app.add_typer(doctor.app, name="doctor")
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import socket
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -67,11 +68,15 @@ async def _serve(settings: Settings, engines: Engines, listening: socket.socket,
     from mercato.server.app import create_app
     from mercato.server.cli.demo import ensure_demo
     from mercato.server.http import HttpServer
+    from mercato.server.runtime import VERSION
+    from mercato.server.tracing import open_tracing
     from mercato.server.web.setup import setup_address
 
     settings = settings.model_copy(update={"port": listening.getsockname()[1]})
-    app = create_app(settings, addresses_of(engines))
-    async with app.router.lifespan_context(app):
+    async with AsyncExitStack() as stack:
+        tracing = await stack.enter_async_context(open_tracing(os.environ, VERSION))
+        app = create_app(settings, addresses_of(engines), tracing=tracing)
+        await stack.enter_async_context(app.router.lifespan_context(app))
         shown = await ensure_demo(app.state.runtime, settings.data_dir, tell) if demo else None
         # What was made at start stays: left out of collections, each of them costs a good deal less.
         gc.collect()

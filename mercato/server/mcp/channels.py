@@ -16,8 +16,6 @@ from mercato.tools.context import Client, InputRequired
 from mercato.tools.errors import ConfirmationNeeded
 from mercato.tools.schema import Schema
 
-_CANNOT_ASK = "This needs an answer from the person, and this client cannot ask them."
-
 
 class Channel:
     """What both eras share: progress goes as a notification of the request."""
@@ -46,7 +44,7 @@ class HandshakeChannel(Channel):
     async def ask(self, key: str, message: str, schema: Schema) -> Mapping[str, Any] | None:
         """Ask and wait. Raises `ConfirmationNeeded` where nobody can be asked."""
         if not self.can_ask:
-            raise ConfirmationNeeded(_CANNOT_ASK)
+            raise _cannot_ask(message, schema)
         answer = await self._ctx.session.elicit_form(message, schema, related_request_id=self._ctx.request_id)
         return _content(answer)
 
@@ -93,7 +91,7 @@ class EnvelopeChannel(Channel):
             self._round.answers[key] = _content(answer)
             return _content(answer)
         if not self.can_ask:
-            raise ConfirmationNeeded(_CANNOT_ASK)
+            raise _cannot_ask(message, schema)
         question = mcp.ElicitRequest(params=mcp.ElicitRequestFormParams(message=message, requested_schema=schema))
         state = orjson.dumps({"answers": self._round.answers, "asked": key}).decode()
         raise InputRequired(mcp.InputRequiredResult(input_requests={key: question}, request_state=state))
@@ -104,6 +102,20 @@ def channel_of(ctx: ServerRequestContext[Any, Any], params: Any) -> Client:
     if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
         return EnvelopeChannel(ctx, params.input_responses, params.request_state)
     return HandshakeChannel(ctx)
+
+
+def _cannot_ask(message: str, schema: Schema) -> ConfirmationNeeded:
+    """Return what a model needs to put the question itself, in its own conversation."""
+    return ConfirmationNeeded(
+        f"This needs an answer from the person, and this client cannot ask them: {message} "
+        f"Wanted: {', '.join(_wanted(name, field) for name, field in schema['properties'].items())}.",
+        next_step="Ask them yourself, then call again with the answer, if the tool has parameters for it.",
+    )
+
+
+def _wanted(name: str, field: Schema) -> str:
+    meant = str(field.get("description", ""))
+    return f"`{name}` ({meant})" if meant else f"`{name}`"
 
 
 def _content(answer: mcp.ElicitResult) -> Mapping[str, Any] | None:

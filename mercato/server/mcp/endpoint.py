@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,57 +15,92 @@ from starlette.responses import Response
 from starlette.types import Message as AsgiMessage
 from starlette.types import Receive, Scope, Send
 
-from mercato.plugins.catalog import Catalog, ScopeMissing
+from mercato.plugins.catalog import Catalog, ScopeMissing, Visible
+from mercato.plugins.surface import UnknownSurface, asked_surface
 from mercato.server.auth.challenge import Challenge, needed_scope
 from mercato.server.auth.directory import Caller
+from mercato.server.guard import Guard
 from mercato.server.mcp.legacy import Legacy
-from mercato.server.mcp.messages import Malformed, Message, read_message
+from mercato.server.mcp.listen import METHOD, Listening
+from mercato.server.mcp.messages import Malformed, Message, limit_response, read_message
 from mercato.server.mcp.modern import Modern, is_modern
-from mercato.tools.errors import ToolError
+from mercato.tenancy.assistant import Surface
+from mercato.tools.errors import LimitReached, ToolError
 
 
 class Endpoint:
     """The MCP endpoint as an ASGI application. Both protocol eras are served at the same address."""
 
-    def __init__(self, server: Server[Any], catalog: Catalog, *, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        server: Server[Any],
+        catalog: Catalog,
+        guard: Guard,
+        legacy: Legacy,
+        listening: Listening,
+        *,
+        max_body_bytes: int,
+    ) -> None:
         self._catalog = catalog
-        self._max_body_bytes = max_body_bytes
+        self._guard = guard
+        self._listening = listening
         self._modern = Modern(server, max_body_bytes)
-        self._legacy = Legacy(server, max_body_bytes)
+        self._legacy = legacy
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Keep the wire forms running."""
-        async with self._modern.run(), self._legacy.run():
-            yield
+        self._listening.start()
+        try:
+            async with self._modern.run(), self._legacy.run():
+                yield
+        finally:
+            await self._listening.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
         request = Request(scope, receive)
+        if request.method in {"GET", "DELETE"}:
+            await self._legacy.handle(scope, receive, send, None)
+            return
         try:
             _check_headers(request)
             body = await request.body()
             message = read_message(body)
+            request.state.surface = _asked_surface(scope, message)
         except Malformed as broken:
             await broken.response()(scope, receive, send)
             return
         except ClientDisconnect:
             return
         request.state.said = _said(message, request.state.caller)
-        if message.method is None:  # an answer, though nothing was asked: taken in, as the protocol has it
+        request.state.request_bytes = len(body)
+        modern = is_modern(scope)
+        if message.method is None and modern:  # an answer, though nothing was asked: taken in, as the protocol has it
             await Response(status_code=202)(scope, receive, send)
-        elif (refusal := self._scope_refusal(message, request)) is not None:
+        elif (refusal := self._scope_refusal(message, request) or await self._limit(message, request)) is not None:
             await refusal(scope, receive, send)
+        elif modern:
+            await self._serve_modern(scope, receive, send, message, body)
         else:
-            form = self._modern if is_modern(scope) else self._legacy
-            await form.handle(scope, _replayed(body, receive), send)
+            await self._legacy.handle(scope, receive, send, message)
+
+    async def _serve_modern(self, scope: Scope, receive: Receive, send: Send, message: Message, body: bytes) -> None:
+        caller: Caller = scope["state"]["caller"]
+        if message.method == METHOD and await self._listening.serve(scope, receive, send, message, caller):
+            return
+        await self._modern.handle(scope, _replayed(body, receive), send)
 
     def _scope_refusal(self, message: Message, request: Request) -> Response | None:
         """Return the step-up challenge where the credential lacks a scope: an HTTP 403, not an error inside."""
         caller: Caller = request.state.caller
-        visible = caller.sees(self._catalog)
-        lookups = {"tools/call": ("name", visible.tool), "prompts/get": ("name", visible.prompt)}
-        lookups["resources/read"] = ("uri", visible.resource)  # type: ignore[assignment]
+        visible = _seen(self._catalog, request)
+        arguments = _arguments(message)
+        lookups: dict[str, tuple[str, Callable[[str], Any]]] = {
+            "tools/call": ("name", lambda name: visible.resolve(name, arguments)),
+            "prompts/get": ("name", visible.prompt),
+            "resources/read": ("uri", visible.resource),
+        }
         key, look_up = lookups.get(message.method or "", ("", None))
         if look_up is None or not isinstance(message.params.get(key), str):
             return None
@@ -77,16 +112,68 @@ class Endpoint:
             return None
         return None
 
+    async def _limit(self, message: Message, request: Request) -> Response | None:
+        """Ask the Guard, here and not inside, where no answer can be an HTTP 429; not for what may not be called."""
+        caller: Caller = request.state.caller
+        try:
+            if message.method in _READING:
+                await self._guard.admit_reading(caller.principal, caller.access)
+            elif message.method == "tools/call" and not hasattr(request.state, "within_limits"):
+                visible = _seen(self._catalog, request)
+                tool, _ = visible.resolve(str(message.params.get("name")), _arguments(message))
+                await self._guard.ask_limits(caller.principal, caller.access, tool)
+                request.state.within_limits = True
+        except LimitReached as reached:
+            return limit_response(message.id, reached)
+        except (LookupError, ScopeMissing, ToolError):
+            return None
+        return None
+
+
+_READING = frozenset(
+    {
+        "tools/list",
+        "resources/list",
+        "resources/templates/list",
+        "resources/read",
+        "prompts/list",
+        "prompts/get",
+        "completion/complete",
+        "server/discover",
+    }
+)
+
 
 def _check_headers(request: Request) -> None:
     """Refuse what is no MCP request at all. Raises `Malformed`."""
     if request.method != "POST":
-        raise Malformed(INVALID_REQUEST, "Send a POST: this server opens no stream of its own.", status=405)
+        raise Malformed(INVALID_REQUEST, "Send a POST.", status=405)
     if not request.headers.get("content-type", "").lower().startswith("application/json"):
         raise Malformed(INVALID_REQUEST, "The Content-Type must be application/json.")
     if check_accept_headers(request) != (True, True):
         text = "The client must accept both application/json and text/event-stream."
         raise Malformed(INVALID_REQUEST, text, status=406)
+
+
+def _asked_surface(scope: Scope, message: Message) -> Surface | None:
+    """Return the surface that the URL asks for. Raises `Malformed`."""
+    try:
+        return asked_surface(scope["query_string"])
+    except UnknownSurface as unknown:
+        raise Malformed(INVALID_REQUEST, str(unknown), message.id) from None
+
+
+def _seen(catalog: Catalog, request: Request) -> Visible:
+    """Return the catalogue as the caller sees it. Whether a session is on the search surface is not known here yet:
+    what it executes is resolved all the same, and where it is on the full one, the handler knows no such tool.
+    """
+    caller: Caller = request.state.caller
+    return caller.sees(catalog).on(request.state.surface or "search")
+
+
+def _arguments(message: Message) -> dict[str, Any]:
+    arguments = message.params.get("arguments")
+    return arguments if isinstance(arguments, dict) else {}
 
 
 def _said(message: Message, caller: Caller) -> dict[str, Any]:

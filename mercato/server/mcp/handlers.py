@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from typing import Any, NoReturn
 
-import anyio
 import mcp_types as mcp
 from mcp.server import ServerRequestContext
 from mcp.shared.exceptions import MCPError
@@ -15,19 +14,24 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, ValidationError
 
 from mercato.plugins.catalog import Catalog, ScopeMissing, Unknown, Visible
+from mercato.plugins.surface import OWN_NAMES, surface_of
 from mercato.prompts.prompt import Messages
 from mercato.server.auth.directory import Caller
 from mercato.server.changes import Change, ChangeBus
 from mercato.server.contexts import ContextFactory
+from mercato.server.guard import Guard
 from mercato.server.mcp.callers import Callers
 from mercato.server.mcp.channels import channel_of
 from mercato.server.mcp.streams import ListenStreams, is_readable
 from mercato.server.mcp.subscriptions import TenantBus
 from mercato.server.mcp.wire import wire_prompt, wire_resource, wire_template, wire_tool
-from mercato.tools.call import Call, call_tool, error_result
+from mercato.tenancy.access import Access
+from mercato.tenancy.assistant import Surface
+from mercato.tools.call import Call, call_tool
 from mercato.tools.completer import Completer
-from mercato.tools.context import Conversation, InputRequired
+from mercato.tools.context import Clock, Conversation, InputRequired
 from mercato.tools.errors import ToolError
+from mercato.tools.outcome import Outcome
 from mercato.tools.schema import Schema
 
 Ctx = ServerRequestContext[Any, Any]
@@ -39,47 +43,65 @@ _READ_TIMEOUT_S = 30
 class Handlers:
     """Answers MCP requests. Who is calling is told by `callers`: the HTTP request has it, a terminal is fixed."""
 
-    def __init__(self, catalog: Catalog, contexts: ContextFactory, changes: ChangeBus, callers: Callers) -> None:
+    def __init__(
+        self, catalog: Catalog, contexts: ContextFactory, changes: ChangeBus, guard: Guard, callers: Callers
+    ) -> None:
         self._catalog = catalog
         self._contexts = contexts
         self._changes = changes
+        self._guard = guard
         self.callers = callers
         self._tools = {name: wire_tool(tool) for name, tool in catalog.tools.items()}
         self._prompts = {name: wire_prompt(prompt) for name, prompt in catalog.prompts.items()}
         self._streams = ListenStreams(catalog, changes, callers)
 
+    @property
+    def tool_names(self) -> Container[str]:
+        """The names of all tools, whoever may see them."""
+        return self._catalog.tools
+
     def tool_input_schema(self, name: str) -> Schema | None:
         """Return a tool's input schema at once: without this the SDK lists all tools to make one call."""
-        tool = self._catalog.tool(name)
+        tool = self._catalog.tool(name) or self._catalog.surface_tools.get(name)
         return None if tool is None else tool.input_schema
 
     async def list_tools(self, ctx: Ctx, params: mcp.PaginatedRequestParams | None) -> mcp.ListToolsResult:
-        """List the tools that can be called now."""
+        """List the tools that can be called now, or what the search surface has in their place."""
         visible = await self._visible(ctx, params)
-        return mcp.ListToolsResult(tools=[self._tools[tool.name] for tool in visible.tools()])
+        listed = visible.on(_surface(ctx, visible.access)).listed()
+        return mcp.ListToolsResult(tools=[self._tools.get(tool.name) or wire_tool(tool) for tool in listed])
 
     async def call_tool(self, ctx: Ctx, params: mcp.CallToolRequestParams) -> Any:
         """Call a tool, through the gate."""
         caller = await self.callers.caller(ctx)
         try:
-            tool = caller.sees(self._catalog).tool(params.name)
+            visible = caller.sees(self._catalog).on(_surface(ctx, caller.access))
+            tool, arguments = visible.resolve(params.name, params.arguments or {})
         except ToolError as refusal:
-            return error_result(refusal)
+            return Outcome(error=refusal).result()
         except (Unknown, ScopeMissing) as refusal:
             _refuse(refusal)
+        if params.name in OWN_NAMES:  # a raw tool that is executed must not see how it was called
+            params = params.model_copy(update={"name": tool.name, "arguments": dict(arguments)})
         call = Call(
             tool=tool,
-            arguments=params.arguments or {},
+            arguments=arguments,
             principal=caller.principal,
             access=caller.access,
             client=channel_of(ctx, params),
             request_id=request_id_of(ctx),
             raw_context=RawContext(ctx, params, TenantBus(self._changes, caller.access.tenant.id)),
+            era="modern" if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS else "legacy",
+            **_of_http(ctx),
         )
-        outcome = await call_tool(call, self._contexts)
+        return (await self.run(call)).result()
+
+    async def run(self, call: Call) -> Outcome:
+        """Run a call, whichever way it came, and tell who is subscribed to what it changed."""
+        outcome = await call_tool(call, self._contexts, self._guard)
         for uri in outcome.changed:
-            await self._changes.publish(Change("resource", caller.access.tenant.id, uri))
-        return outcome.result
+            await self._changes.publish(Change("resource", call.access.tenant.id, uri))
+        return outcome
 
     async def list_resources(self, ctx: Ctx, params: mcp.PaginatedRequestParams | None) -> mcp.ListResourcesResult:
         """List the resources that have one URI."""
@@ -178,7 +200,7 @@ class Handlers:
     async def instructions(self, ctx: Ctx) -> str:
         """Return the instructions for this caller."""
         caller = await self.callers.caller(ctx)
-        return caller.sees(self._catalog).instructions()
+        return caller.sees(self._catalog).on(_surface(ctx, caller.access)).instructions()
 
     async def _visible(self, ctx: Ctx, params: mcp.PaginatedRequestParams | None) -> Visible:
         if params is not None and params.cursor is not None:
@@ -198,11 +220,12 @@ class Handlers:
         async with self._contexts.context(
             caller.principal, caller.access, conversation, read_only=True, name=ctx.method
         ) as tool_ctx:
-            with anyio.fail_after(_READ_TIMEOUT_S) as conversation.scope:
+            with Clock(_READ_TIMEOUT_S) as conversation.clock:
                 try:
                     return await function(tool_ctx)
                 except ValidationError as error:  # the plugin's own; that of the request's parameters is the caller's
                     raise RuntimeError(f"{ctx.method} failed") from error
+            raise TimeoutError(f"{ctx.method} took over {_READ_TIMEOUT_S} seconds")
 
 
 class _NoAnswers:
@@ -217,6 +240,27 @@ class RawContext:
         self.ctx = ctx
         self.params = params
         self.bus = bus
+
+
+def _surface(ctx: Ctx, access: Access) -> Surface:
+    """Return the surface of a request: the endpoint has put into its state what the URL asks for."""
+    asked = None if ctx.request is None else getattr(ctx.request.state, "surface", None)
+    client = ctx.session.client_params
+    return surface_of(asked, None if client is None else client.client_info.name, access)
+
+
+def _of_http(ctx: Ctx) -> dict[str, Any]:
+    """Return what only an HTTP request knows of a call."""
+    if ctx.request is None:
+        return {}
+    state = ctx.request.state
+    return {
+        "session_id": ctx.request.headers.get("mcp-session-id"),
+        "request_bytes": getattr(state, "request_bytes", 0),
+        "within_limits": getattr(state, "within_limits", False),
+        "admitted_at": getattr(state, "admitted_at", 0.0),
+        "delivery": getattr(state, "delivery", None),
+    }
 
 
 def request_id_of(ctx: Ctx) -> str:

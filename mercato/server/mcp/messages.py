@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import mcp_types as mcp
 import orjson
 from starlette.responses import Response
 
+from mercato.tools.errors import LimitReached
+
 DEEPEST = 64
+LIMIT_REACHED = -31_029
+"""Ours: JSON-RPC and MCP keep -32768 to -32000 for themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,8 @@ class Message:
     id: str | int | None
     method: str | None
     params: dict[str, Any]
+    answer: dict[str, Any] = field(default_factory=dict)
+    """The whole message, where it is an answer."""
 
 
 class Malformed(ValueError):
@@ -34,7 +40,7 @@ class Malformed(ValueError):
         """Return the HTTP answer."""
         response = error_response(self.status, self.code, str(self), self.request_id)
         if self.status == 405:
-            response.headers["Allow"] = "POST, OPTIONS"
+            response.headers["Allow"] = "GET, POST, DELETE, OPTIONS"
         return response
 
 
@@ -53,6 +59,19 @@ def read_message(body: bytes) -> Message:
     return _checked(raw)
 
 
+def limit_body(request_id: bytes, reached: LimitReached) -> bytes:
+    """Return the JSON-RPC error of a limit that was reached, for an answer with HTTP 429. The id is JSON already."""
+    error = {"code": LIMIT_REACHED, "message": reached.text(), "data": reached.data()}
+    return b'{"jsonrpc":"2.0","id":' + request_id + b',"error":' + orjson.dumps(error) + b"}"
+
+
+def limit_response(request_id: str | int | None, reached: LimitReached) -> Response:
+    """Return the answer of a limit that was reached."""
+    headers = {"Retry-After": str(reached.retry_after_s)}
+    body = limit_body(orjson.dumps(request_id), reached)
+    return Response(body, status_code=429, media_type="application/json", headers=headers)
+
+
 def error_response(status: int, code: int, text: str, request_id: Any = None) -> Response:
     """Return a JSON-RPC error over HTTP."""
     body = {"jsonrpc": "2.0", "id": request_id, "error": {"code": code, "message": text}}
@@ -66,7 +85,7 @@ def _checked(raw: dict[str, Any]) -> Message:
     if raw.get("jsonrpc") != "2.0":
         raise Malformed(mcp.INVALID_REQUEST, '`jsonrpc` must be "2.0".', request_id)
     if "method" not in raw and ("result" in raw or "error" in raw):
-        return Message(None, None, {})
+        return Message(None, None, {}, raw)
     method, params = raw.get("method"), raw.get("params")
     if not isinstance(method, str):
         raise Malformed(mcp.INVALID_REQUEST, "`method` must be a text.", request_id)

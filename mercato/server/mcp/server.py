@@ -16,6 +16,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from mercato.server.mcp.handlers import Ctx, Handlers
+from mercato.server.tracing import TracedMessages, Tracing
 from mercato.tenancy.secrets import KeyRing
 
 log = structlog.stdlib.get_logger(__name__)
@@ -33,7 +34,7 @@ _LIST_TTL_MS = 30_000
 """Toggles must show soon, also to clients that do not listen."""
 
 
-def build_server(handlers: Handlers, ring: KeyRing, version: str) -> Server[Any]:
+def build_server(handlers: Handlers, ring: KeyRing, version: str, tracing: Tracing | None = None) -> Server[Any]:
     """Return the server for all tenants; who calls is found out for each request."""
     server: Server[Any] = Server(
         NAME,
@@ -57,6 +58,9 @@ def build_server(handlers: Handlers, ring: KeyRing, version: str) -> Server[Any]
     # By name, because the argument of the constructor warns that logging is deprecated: older clients still ask.
     server.add_request_handler("logging/setLevel", mcp.SetLevelRequestParams, handlers.set_logging_level)
     server.add_request_handler("server/discover", mcp.RequestParams, _discover(server, handlers))
+    server.middleware.clear()  # the SDK's own tracing, which costs each message a good deal also where nobody traces
+    if tracing is not None:
+        server.middleware.append(TracedMessages(tracing, handlers.tool_names))
     server.middleware.append(_Edge(handlers))
     server.middleware.append(RequestStateBoundary(_security(ring, handlers), default_audience=NAME))
     return server

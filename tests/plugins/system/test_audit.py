@@ -6,7 +6,10 @@ import pytest
 from mcp.shared.exceptions import MCPError
 
 from mercato.tenancy.audit import AuditEntry
+from mercato.tenancy.audit_erasure import erase
+from mercato.tenancy.audit_signer import AuditSigner
 from mercato.tenancy.memberships import Role, add_member
+from mercato.tenancy.onboarding import local_principal
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -107,6 +110,16 @@ async def test_pages_show_every_entry_once_though_new_ones_come(mcp, history):
         if (cursor := page["next_cursor"]) is None:
             break
     assert seen == [5, 4, 2, 1]
+
+
+async def test_an_entry_that_was_erased_says_so(mcp, runtime, tenant, history):
+    principal = await local_principal(runtime.database, tenant)
+    await erase(runtime.database, AuditSigner(runtime.ring), principal, user_id=history[1])
+    arguments = {"action": "update_order", "detail": "full"}
+    newest, older, *_ = (await mcp.call_tool("get_audit_log", arguments)).structured_content["entries"]
+    assert (newest["user"], newest["arguments"], newest["effect"]) == ("alan", {}, {})
+    assert newest["erased_at"] is not None
+    assert (older["user"], older["arguments"], older["erased_at"]) == ("grace", {"order_id": 4}, None)
 
 
 async def test_a_cursor_of_another_list_is_refused(mcp, history):

@@ -38,6 +38,7 @@ async def _entries(client):
 
 
 WAITING = sa.text("select count(*) from pg_locks where not granted")
+ASSISTANT = {"surface": "full", "pinned_tools": [], "search_clients": [], "unconfirmed_categories": []}
 DEFAULTS = {"oven": "gas", "opens_hour": 7, "closes_hour": 18, "webhook_token": None}
 
 
@@ -50,6 +51,7 @@ async def test_every_section_is_shown_with_its_present_values(bakery):
             "settings": {"name": tenant.name, "currency": "USD", "timezone": "UTC"},
             "keys": None,
         },
+        {"section": "assistant", "settings": ASSISTANT, "keys": None},
         {"section": "bakery", "settings": DEFAULTS, "keys": None},
     ]
 
@@ -72,7 +74,7 @@ async def test_a_section_that_does_not_exist_is_refused_with_those_that_do(baker
             "code": "error",
             "retryable": False,
             "field": "section",
-            "allowed": ["profile", "bakery"],
+            "allowed": ["profile", "assistant", "bakery"],
         }
 
 

@@ -9,6 +9,7 @@ NAMES = {
     "get_service_status",
     "get_system_health",
     "get_tenant_config",
+    "get_usage",
     "get_user",
     "list_plugins",
     "list_users",
@@ -26,5 +27,9 @@ def test_a_tool_goes_over_the_wire_as_it_always_has(assert_tool_snapshot, name):
 
 
 def test_only_what_administers_is_for_admins_and_only_it_writes():
-    assert {tool.name for tool in system.tools if tool.admin} == {"get_audit_log", "update_tenant_config"}
+    assert {tool.name for tool in system.tools if tool.admin} == {
+        "get_audit_log",
+        "get_usage",
+        "update_tenant_config",
+    }
     assert {tool.name for tool in system.tools if not tool.read_only} == {"update_tenant_config"}

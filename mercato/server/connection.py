@@ -1,0 +1,181 @@
+"""A connection: nobody may hold it by sending without an end, or by not reading what was answered."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MOST_HEAD_BYTES = 64 * 1024
+MOST_IGNORED_BYTES = 16 * 1024 * 1024
+"""Of a body that goes on although its request was answered: so much is read, that the client may read the answer."""
+LEAST_READ_BYTES = 16 * 1024
+"""Of what waits for a client: so much must it read in each `unread_timeout_s`."""
+_BLANK = (b" ", b"\t")
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class BoundedConnection(HttpToolsProtocol):
+    """uvicorn's protocol with deadlines: for the head of a request, for its body, and for reading the answer.
+
+    A request that comes in one piece, as nearly all do, starts no timer. The time in which we do not read is not the
+    client's: while an earlier request of the same connection is answered, or the application has enough for now.
+
+    Each request finds the transport in `scope["extensions"]["mercato.transport"]`. Header values lose the white space
+    after them: RFC 9110 says that it is no part, and the parser leaves it.
+    """
+
+    head_timeout_s: float = 10
+    body_timeout_s: float = 10
+    unread_timeout_s: float = 30
+
+    _ended: Any = None
+    """The scope of the last request that has come in wholly."""
+    _head_bytes = 0
+    _ignored_bytes = 0
+    _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._await(self.head_timeout_s)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in bytes."""
+        before = self._ended
+        HttpToolsProtocol.data_received(self, data)
+        if self._ended is before or self._ended is not self.scope:
+            self._await_rest(data, begun=self._ended is not before)
+        elif self._deadline is not None:
+            self._forget_deadline()
+
+    def on_headers_complete(self) -> None:
+        """The head has ended; the body has a deadline of its own, from here on."""
+        if self._deadline is not None:
+            self._forget_deadline()
+            self._head_bytes = self._ignored_bytes = 0
+        for index, (name, value) in enumerate(self.headers):
+            if value.endswith(_BLANK):
+                self.headers[index] = (name, value.rstrip(b" \t"))
+        self.scope["extensions"] = {"mercato.transport": self.transport}  # type: ignore[dict-item]  # any key is allowed
+        HttpToolsProtocol.on_headers_complete(self)
+
+    def on_message_complete(self) -> None:
+        """The request has ended; the next one's time begins with its first byte."""
+        HttpToolsProtocol.on_message_complete(self)
+        self._ended = self.scope
+
+    def on_response_complete(self) -> None:
+        """The answer was handed over; where the connection ends with it, somebody must read it."""
+        HttpToolsProtocol.on_response_complete(self)
+        if self.transport.is_closing():
+            self._await_reading()
+
+    def pause_writing(self) -> None:
+        """The client reads slowly or not at all."""
+        super().pause_writing()
+        self._await_reading()
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._forget_unread()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP."""
+        super().send_400_response(msg)
+        self._end()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing came for a while."""
+        super().timeout_keep_alive_handler()
+        self._await_reading()
+
+    def shutdown(self) -> None:
+        """The server ends."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self._await_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._forget_deadline()
+        self._forget_unread()
+        super().connection_lost(exc)
+
+    @property
+    def _in_head(self) -> bool:
+        """Whether the head of a request has not ended, or none has begun."""
+        return self.scope is self._ended or "method" not in self.scope
+
+    def _await_rest(self, data: bytes, *, begun: bool) -> None:
+        """Wait for the rest of a request; blank lines too are waited after, which end uvicorn's own wait for one."""
+        if self._in_head:
+            self._head_bytes = 0 if begun else self._head_bytes + len(data)
+        elif self.cycle.response_complete:
+            self._ignored_bytes += len(data)
+        if self._head_bytes > MOST_HEAD_BYTES:
+            self._end(_TOO_LARGE)
+        elif self._ignored_bytes > MOST_IGNORED_BYTES:
+            self._end()
+        elif self._deadline is None:
+            self._await(self.head_timeout_s if self._in_head else self.body_timeout_s)
+
+    def _await(self, timeout_s: float) -> None:
+        if not self.transport.is_closing():
+            self._deadline = self.loop.call_later(timeout_s, self._too_late, timeout_s)
+
+    def _too_late(self, timeout_s: float) -> None:
+        """End a request that did not come in time, with an answer where the client can tell what it is for."""
+        self._deadline = None
+        if self._is_held_up():
+            self._await(timeout_s)
+        elif self._in_head or self.cycle.response_started:
+            self._end()
+        else:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self._end(_TOO_LATE)
+
+    def _is_held_up(self) -> bool:
+        """Whether the request waits for us: an earlier one is not answered, or we do not read at the moment."""
+        earlier = self._in_head and self.cycle is not None and not self.cycle.response_complete
+        return earlier or bool(self.pipeline) or self.flow.read_paused
+
+    def _end(self, answer: bytes = b"") -> None:
+        if not self.transport.is_closing():
+            if answer:
+                self.transport.write(answer)
+            self.transport.close()
+        self._await_reading()
+
+    def _await_reading(self) -> None:
+        """Give the client time to take what waits for it; a stream has bounds of its own."""
+        if self._unread is None:
+            self._watch_unread(self.transport.get_write_buffer_size())
+
+    def _watch_unread(self, before: int) -> None:
+        self._unread = self.loop.call_later(self.unread_timeout_s, self._look_at_unread, before)
+
+    def _look_at_unread(self, before: int) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        cycle = self.cycle
+        streams = cycle is not None and bool(cycle.chunked_encoding) and not cycle.response_complete
+        if waiting <= before - LEAST_READ_BYTES or (streams and not self.transport.is_closing()):
+            self._watch_unread(waiting)
+        else:
+            self.transport.abort()
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _forget_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None

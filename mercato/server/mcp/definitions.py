@@ -1,0 +1,100 @@
+"""Definitions as bytes: each tool's is made once for each version of the protocol, and lists are joined from them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import mcp_types as mcp
+import orjson
+from mcp.server import Server
+from mcp_types import SERVER_INFO_META_KEY
+from mcp_types.methods import serialize_server_result
+from mcp_types.version import LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
+
+from mercato.plugins.catalog import Catalog
+from mercato.server.auth.directory import Caller
+from mercato.server.mcp.wire import wire_tool
+from mercato.tools.tool import Tool
+
+HEADER = "x-mcp-header"
+_MOST_LISTS = 64
+
+
+class Definitions:
+    """What lists and results are made of on the wire, for one catalogue."""
+
+    def __init__(self, catalog: Catalog, server: Server[Any]) -> None:
+        self._catalog = catalog
+        self._server = server
+        self._stamp = {SERVER_INFO_META_KEY: server.server_info_stamp}
+        self._complete = b',"resultType":"complete","_meta":' + orjson.dumps(self._stamp) + b"}"
+        self._tools: dict[tuple[str, str], bytes] = {}
+        self._lists: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
+        self._with_headers = {tool.name for tool in catalog.tools.values() if HEADER in str(tool.input_schema)}
+
+    def has_headers(self, tool: Tool) -> bool:
+        """Whether parameters of this tool travel as HTTP headers too, which must then be compared."""
+        return tool.name in self._with_headers
+
+    def result(self, members: bytes, meta: Mapping[str, Any] | None, *, is_modern: bool) -> bytes:
+        """Return the result of a call from its members."""
+        if is_modern:
+            if not meta:
+                return b"{" + members + self._complete
+            stamped = orjson.dumps({**meta, **self._stamp})
+            return b"{" + members + b',"resultType":"complete","_meta":' + stamped + b"}"
+        return b"{" + members + (b',"_meta":' + orjson.dumps(dict(meta)) + b"}" if meta else b"}")
+
+    def tools(self, caller: Caller, version: str) -> bytes:
+        """Return the list of all tools that a caller may call now."""
+        key = f"tools/list {version}"
+        kept: bytes | None = caller.memo.get(key)
+        if kept is None:
+            kept = caller.memo[key] = self._joined(version, [tool.name for tool in caller.sees(self._catalog).tools()])
+        return kept
+
+    def discovered(self, caller: Caller) -> bytes:
+        """Return the answer to `server/discover`."""
+        kept: bytes | None = caller.memo.get("server/discover")
+        if kept is None:
+            found = mcp.DiscoverResult(
+                supported_versions=list(MODERN_PROTOCOL_VERSIONS),
+                capabilities=self._server.get_capabilities(protocol_version=LATEST_MODERN_VERSION),
+                instructions=caller.sees(self._catalog).instructions(),
+            )
+            dumped = found.model_dump(by_alias=True, mode="json", exclude_none=True)
+            sieved = serialize_server_result(
+                "server/discover", LATEST_MODERN_VERSION, dumped | self._hint("server/discover")
+            )
+            kept = caller.memo["server/discover"] = orjson.dumps(sieved | {"_meta": self._stamp})
+        return kept
+
+    def _joined(self, version: str, names: list[str]) -> bytes:
+        key = (version, *names)
+        if key in self._lists:
+            self._lists.move_to_end(key)
+            return self._lists[key]
+        joined = b'{"tools":[' + b",".join(self._tool(version, name) for name in names) + b"]"
+        if version in MODERN_PROTOCOL_VERSIONS:
+            joined += b"," + orjson.dumps(self._hint("tools/list"))[1:-1] + self._complete
+        else:
+            joined += b"}"
+        self._lists[key] = joined
+        if len(self._lists) > _MOST_LISTS:
+            self._lists.popitem(last=False)
+        return joined
+
+    def _tool(self, version: str, name: str) -> bytes:
+        """Return one definition, as the SDK would send it in this version."""
+        if (version, name) not in self._tools:
+            listed = mcp.ListToolsResult(tools=[wire_tool(self._catalog.tools[name])], ttl_ms=0, cache_scope="private")
+            dumped = listed.model_dump(by_alias=True, mode="json", exclude_none=True)
+            sieved = serialize_server_result("tools/list", version, dumped)
+            self._tools[version, name] = orjson.dumps(sieved["tools"][0])
+        return self._tools[version, name]
+
+    def _hint(self, method: str) -> dict[str, Any]:
+        hint = self._server.cache_hints[method]
+        return {"ttlMs": hint.ttl_ms, "cacheScope": hint.scope}

@@ -1,0 +1,274 @@
+"""The fast lane: answers plain requests itself, and hands everything else to the application behind it.
+
+Both must be indistinguishable, which one differential test holds them to. So the lane decides before it does anything
+whether it will answer: whatever is not plain, not allowed, not known here or not there is left to the application.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import orjson
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mercato.plugins.catalog import Catalog, ScopeMissing, Unknown
+from mercato.server.auth.directory import Caller, Directory
+from mercato.server.guard import Guard
+from mercato.server.mcp.definitions import Definitions
+from mercato.server.mcp.exchange import Exchange, body_of, result_message
+from mercato.server.mcp.handlers import Handlers
+from mercato.server.mcp.plain import Plain, PlainReader, plain_head
+from mercato.server.middleware import KnownHosts, request_id_of
+from mercato.server.tracing import Tracing
+from mercato.tools.call import Call
+from mercato.tools.context import Handover
+from mercato.tools.errors import LimitReached, ToolError
+from mercato.tools.outcome import Outcome
+from mercato.tools.schema import Schema
+from mercato.tools.tool import Tool
+
+_STRUCTURED = frozenset({"2025-06-18", "2025-11-25"})
+"""The versions of the handshake era whose results have everything that ours have."""
+
+
+class Session(Protocol):
+    """A session of the handshake era, as this replica knows it."""
+
+    @property
+    def version(self) -> str:
+        """The version that was agreed on."""
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether its client can put a question to its user."""
+
+    @property
+    def client_name(self) -> str | None:
+        """What its client calls itself."""
+
+
+class Sessions(Protocol):
+    """Finds sessions without waiting."""
+
+    def plain(self, session_id: str, caller: Caller) -> Session | None:
+        """Return a session of this caller that is ready for calls and known here; None for any other."""
+
+
+class Calls(Protocol):
+    """The calls in flight of all sessions."""
+
+    def begin(self, session_id: str, request_id: Any, cancel: Callable[[], None]) -> Any:
+        """Note a call, which anybody in its session may cancel. Raises `ValueError` for an id that is in flight."""
+
+    def end(self, token: Any) -> None:
+        """Forget it."""
+
+
+class FastLane:
+    """Stands before the application and answers what is plain."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        hosts: KnownHosts,
+        directory: Directory,
+        catalog: Catalog,
+        handlers: Handlers,
+        guard: Guard,
+        definitions: Definitions,
+        sessions: Sessions | None,
+        calls: Calls | None,
+        tracing: Tracing | None,
+        log: Callable[..., None],
+        max_body_bytes: int,
+    ) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._known_hosts: dict[bytes, bool] = {}
+        self._directory = directory
+        self._catalog = catalog
+        self._handlers = handlers
+        self._guard = guard
+        self._definitions = definitions
+        self._sessions = sessions
+        self._calls = calls
+        self._tracing = tracing
+        self._log = log
+        self._max_body_bytes = max_body_bytes
+        self._reader = PlainReader()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a POST to the endpoint."""
+        head = None if scope["query_string"] else plain_head(scope["headers"])
+        if head is None or int(head.length) > self._max_body_bytes or not self._knows(head.host):
+            await self._app(scope, receive, send)
+            return
+        caller = self._directory.at_hand(head.authorization[7:].decode("latin-1"), scope["path"])
+        if caller is None:
+            await self._app(scope, receive, send)
+            return
+        body, rest = await body_of(receive)
+        plain = None if body is None else self._reader.read(head, body)
+        if plain is None or body is None:
+            await self._app(scope, rest, send)
+            return
+        exchange = Exchange(scope, receive, send, request_id_of(head.request_id.decode("latin-1")), len(body))
+        if not await self._answer(exchange, plain, caller, head.session.decode("latin-1")):
+            await self._app(scope, rest, send)
+            return
+        said: dict[str, Any] = {"rpc": plain.method, "tenant_id": caller.access.tenant.id}
+        if plain.name:
+            said["name"] = plain.name[:64]
+        self._log(
+            method="POST",
+            path=scope["path"],
+            **said,
+            status=exchange.status,
+            ms=round((time.perf_counter() - exchange.began) * 1000, 1),
+            request_id=exchange.request_id,
+        )
+
+    def _knows(self, host: bytes) -> bool:
+        known = self._known_hosts.get(host)
+        if known is None:
+            known = host.decode("latin-1") in self._hosts
+            if len(self._known_hosts) < 1_000:
+                self._known_hosts[host] = known
+        return known
+
+    async def _answer(self, exchange: Exchange, plain: Plain, caller: Caller, session_id: str) -> bool:
+        """Answer a plain request; False, with nothing done, where the application must."""
+        if not plain.is_modern and not self._adopt(plain, caller, session_id):
+            return False
+        if plain.method == "tools/call":
+            return await self._call(exchange, plain, caller, session_id or None)
+        if plain.method == "ping":
+            await exchange.send_json(200, result_message(plain, b"{}"))
+            return True
+        if caller.access.assistant.surface_for(plain.client_name) != "full":
+            return False
+        try:
+            await self._guard.admit_reading(caller.principal, caller.access)
+        except LimitReached as reached:
+            await exchange.send_limit(plain, reached)
+        else:
+            listing = plain.method == "tools/list"
+            found = self._definitions.tools(caller, plain.version) if listing else self._definitions.discovered(caller)
+            await exchange.send_json(200, result_message(plain, found))
+        return True
+
+    def _adopt(self, plain: Plain, caller: Caller, session_id: str) -> bool:
+        """Take over what the session says of its client: its record decides, not the headers."""
+        session = None if self._sessions is None else self._sessions.plain(session_id, caller)
+        if session is None or session.version not in _STRUCTURED:
+            return False
+        plain.version, plain.can_ask, plain.client_name = session.version, session.can_ask, session.client_name
+        return True
+
+    async def _call(self, exchange: Exchange, plain: Plain, caller: Caller, session_id: str | None) -> bool:
+        tool = self._tool(plain.name, caller)
+        if tool is None:
+            return False
+        token = None
+        if session_id is not None and self._calls is not None:
+            try:
+                token = self._calls.begin(session_id, orjson.loads(plain.id), exchange.cancel)
+            except ValueError:
+                return False
+        try:
+            return await self._called(exchange, plain, caller, session_id, tool)
+        finally:
+            if token is not None and self._calls is not None:
+                self._calls.end(token)
+
+    def _tool(self, name: str, caller: Caller) -> Tool | None:
+        """Return a tool that may be called here; None for all that the application has something to say about."""
+        try:
+            tool = caller.sees(self._catalog).tool(name)
+        except (Unknown, ScopeMissing, ToolError):
+            return None
+        return None if tool.is_raw or self._definitions.has_headers(tool) else tool
+
+    async def _called(
+        self,
+        exchange: Exchange,
+        plain: Plain,
+        caller: Caller,
+        session_id: str | None,
+        tool: Tool,
+    ) -> bool:
+        call = Call(
+            tool=tool,
+            arguments=plain.arguments or {},
+            principal=caller.principal,
+            access=caller.access,
+            client=_SILENT_ASKER if plain.can_ask else _SILENT,
+            request_id=exchange.request_id,
+            era="modern" if plain.is_modern else "legacy",
+            session_id=session_id,
+            request_bytes=exchange.request_bytes,
+            within_limits=True,
+            delivery=None if tool.read_only else exchange.delivery(),
+        )
+        try:
+            await self._guard.ask_limits(caller.principal, caller.access, tool)
+        except LimitReached as reached:
+            await exchange.send_limit(plain, reached)
+            return True
+        try:
+            with exchange.watched(is_modern=plain.is_modern):
+                outcome = await self._run(call, plain)
+        except Handover:
+            state = exchange.scope.setdefault("state", {})
+            state["within_limits"], state["admitted_at"] = True, call.admitted_at
+            return await exchange.hand_over(plain)
+        except asyncio.CancelledError:
+            if not exchange.is_cancelled:
+                raise
+            await exchange.end_cancelled(plain)
+            return True
+        result = self._definitions.result(outcome.wire(), outcome.wire_meta, is_modern=plain.is_modern)
+        await exchange.send_result(result_message(plain, result))
+        return True
+
+    async def _run(self, call: Call, plain: Plain) -> Outcome:
+        if self._tracing is None:
+            return await self._handlers.run(call)
+        with self._tracing.call(
+            "tools/call",
+            name=call.tool.name,
+            version=plain.version,
+            meta=plain.meta,
+            session_id=call.session_id,
+            tenant_id=call.principal.tenant_id,
+            request_id=call.request_id,
+        ) as span:
+            outcome = await self._handlers.run(call)
+            span.outcome(outcome.code)
+            return outcome
+
+
+class _Silent:
+    """A client that is told nothing meanwhile and cannot be asked: what a plain call has at its other end."""
+
+    can_ask = False
+
+    async def ask(self, key: str, message: str, schema: Schema) -> Mapping[str, Any] | None:
+        """Leave the call to a channel that can ask, or can say that it cannot."""
+        raise Handover
+
+    async def progress(self, done: float, total: float | None, message: str | None) -> None:
+        """Tell nobody: no token was given."""
+
+
+class _SilentAsker(_Silent):
+    """One that can be asked, by the application."""
+
+    can_ask = True
+
+
+_SILENT, _SILENT_ASKER = _Silent(), _SilentAsker()

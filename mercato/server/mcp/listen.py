@@ -1,0 +1,318 @@
+"""Listening over HTTP: `subscriptions/listen` as a plain stream, of which many thousands may lie idle.
+
+An idle one costs its connection and one small object: it has no task but the request's own, which waits for the client
+to leave; it is written to only when something changed; and one timer keeps all of them alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from typing import Any
+
+import mcp_types as mcp
+import orjson
+import structlog
+from mcp.server.subscriptions import (
+    SUBSCRIPTION_ID_META_KEY,
+    PromptsListChanged,
+    ResourcesListChanged,
+    ResourceUpdated,
+    ServerEvent,
+    ToolsListChanged,
+)
+from mcp.shared.inbound import InboundModernRoute, classify_inbound_request, find_duplicated_routing_header
+from mcp_types import SERVER_INFO_META_KEY
+from mcp_types.methods import validate_client_request
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from mercato.plugins.catalog import Catalog
+from mercato.server.auth.directory import LONGEST_AGE_S, Caller
+from mercato.server.changes import Change, ChangeBus
+from mercato.server.mcp.delivery import TRANSPORT
+from mercato.server.mcp.messages import Message, limit_response
+from mercato.server.mcp.streams import MOST_STREAMS, is_readable
+from mercato.server.mcp.subscriptions import events_of
+from mercato.tenancy.database import is_outage
+from mercato.tools.errors import LimitReached
+
+log = structlog.stdlib.get_logger(__name__)
+
+METHOD = "subscriptions/listen"
+KEEPALIVE_S = 15
+_TICK_S = 1.0
+_MOST_WAITING_BYTES = 256 * 1024
+_RETRY_S = 30
+_KEEPALIVE = b": ping\r\n\r\n"
+_HEADERS = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"connection", b"keep-alive"),
+    (b"x-accel-buffering", b"no"),
+]
+_LISTS: dict[type[ServerEvent], tuple[str, str]] = {
+    ToolsListChanged: ("tools_list_changed", "notifications/tools/list_changed"),
+    PromptsListChanged: ("prompts_list_changed", "notifications/prompts/list_changed"),
+    ResourcesListChanged: ("resources_list_changed", "notifications/resources/list_changed"),
+}
+"""Of each list: where it is asked for, and how a change of it is called."""
+
+
+class Listening:
+    """The listen streams of this process."""
+
+    def __init__(self, catalog: Catalog, changes: ChangeBus, server_info: dict[str, Any]) -> None:
+        self._catalog = catalog
+        self._changes = changes
+        self._server_info = server_info
+        self._of_tenant: dict[int, set[_Stream]] = {}
+        self._due: deque[tuple[float, _Stream]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._looking_after: asyncio.Task[None] | None = None
+        self._unsubscribe: Callable[[], None] | None = None
+
+    @property
+    def count(self) -> int:
+        """How many are open."""
+        return sum(map(len, self._of_tenant.values()))
+
+    def start(self) -> None:
+        """Begin to hear of changes and to keep streams alive."""
+        self._unsubscribe = self._changes.subscribe(self._hear)
+        self._looking_after = asyncio.create_task(self._look_after(), name="mercato-listening")
+
+    async def stop(self) -> None:
+        """End every stream."""
+        self.close()
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+        if self._looking_after is not None:
+            self._looking_after.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._looking_after
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def close(self) -> None:
+        """End every stream in the protocol's graceful way."""
+        for streams in list(self._of_tenant.values()):
+            for stream in list(streams):
+                stream.end()
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send, message: Message, caller: Caller) -> bool:
+        """Serve one stream until it ends; False where the request is one that the SDK has to refuse."""
+        wanted = _wanted(scope, message)
+        if wanted is None:
+            return False
+        tenant_id = caller.access.tenant.id
+        if len(self._of_tenant.get(tenant_id, ())) >= MOST_STREAMS:
+            reached = LimitReached(
+                "streams", whose="this tenant", most=MOST_STREAMS, window_s=0, retry_after_s=_RETRY_S
+            )
+            await limit_response(message.id, reached)(scope, receive, send)
+            return True
+        stream = _Stream(scope, send, message.id, wanted, caller, self._catalog, self._server_info)
+        self._of_tenant.setdefault(tenant_id, set()).add(stream)
+        self._due.append((stream.looked_at + KEEPALIVE_S, stream))
+        try:
+            await stream.begin()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        finally:
+            stream.leave()
+            streams = self._of_tenant[tenant_id]
+            streams.discard(stream)
+            if not streams:
+                del self._of_tenant[tenant_id]
+        return True
+
+    def _hear(self, change: Change) -> None:
+        if change.tenant_id:
+            streams: Collection[_Stream] = self._of_tenant.get(change.tenant_id, ())
+        else:
+            streams = [stream for some in self._of_tenant.values() for stream in some]
+        if not streams:
+            return
+        if change.kind == "access":  # until it is known again what may be read, nothing may
+            for stream in streams:
+                stream.readable = frozenset()
+            self._start(self._look_at(list(streams)))
+        for event in events_of(change):
+            for stream in list(streams):
+                stream.tell(event)
+
+    async def _look_after(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_TICK_S)
+            now, old = loop.time(), []
+            while self._due and self._due[0][0] <= now:
+                _, stream = self._due.popleft()
+                if stream.has_ended:
+                    continue
+                stream.write(_KEEPALIVE)
+                self._due.append((now + KEEPALIVE_S, stream))
+                if now - stream.looked_at >= LONGEST_AGE_S:
+                    old.append(stream)
+            if old:
+                self._start(self._look_at(old))
+
+    async def _look_at(self, streams: Collection[_Stream]) -> None:
+        for stream in streams:  # one after the other: those of one credential are answered from memory
+            try:
+                await stream.look_again(self._catalog)
+            except Exception as error:  # an outage has many types, of the driver, the pool and the socket
+                if not is_outage(error):
+                    raise
+                log.warning("the database does not answer", error=type(error).__name__)
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class _Stream:
+    """One stream."""
+
+    __slots__ = (
+        "_caller",
+        "_id",
+        "_look_again",
+        "_pump",
+        "_queue",
+        "_scope",
+        "_send",
+        "_server_info",
+        "_wanted",
+        "has_ended",
+        "looked_at",
+        "readable",
+    )
+
+    def __init__(
+        self,
+        scope: Scope,
+        send: Send,
+        request_id: Any,
+        wanted: mcp.SubscriptionFilter,
+        caller: Caller,
+        catalog: Catalog,
+        server_info: dict[str, Any],
+    ) -> None:
+        self._scope = scope
+        self._send = send
+        self._id = request_id
+        self._wanted = wanted
+        self._caller = caller
+        self._look_again: Callable[[], Awaitable[Caller | None]] = scope["state"]["look_again"]
+        self._server_info = server_info
+        self._queue: list[bytes] = []
+        self._pump: asyncio.Task[None] | None = None
+        self.looked_at = asyncio.get_running_loop().time()
+        self.has_ended = False
+        self.readable = self._may_read(caller, catalog)
+        self._wanted.resource_subscriptions = sorted(self.readable) or None
+
+    async def begin(self) -> None:
+        """Send the head and the acknowledgement of what is honoured."""
+        honoured = self._wanted.model_dump(by_alias=True, mode="json", exclude_none=True)
+        params = {"notifications": honoured, "_meta": {SUBSCRIPTION_ID_META_KEY: self._id}}
+        first = _event({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params})
+        await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await self._send({"type": "http.response.body", "body": first, "more_body": True})
+        if self._queue:
+            self._write()
+
+    def tell(self, event: ServerEvent) -> None:
+        """Send an event, if it was asked for and may be known."""
+        meta = {SUBSCRIPTION_ID_META_KEY: self._id}
+        if isinstance(event, ResourceUpdated):
+            if event.uri in self.readable:
+                self._notify("notifications/resources/updated", {"uri": event.uri, "_meta": meta})
+            return
+        asked_for, method = _LISTS[type(event)]
+        if getattr(self._wanted, asked_for):
+            self._notify(method, {"_meta": meta})
+
+    def _notify(self, method: str, params: dict[str, Any]) -> None:
+        self.write(_event({"jsonrpc": "2.0", "method": method, "params": params}))
+
+    async def look_again(self, catalog: Catalog) -> None:
+        """Look whether the credential is good still, and what it may read; end the stream if it is not."""
+        self.looked_at = asyncio.get_running_loop().time()
+        caller = await self._look_again()
+        if caller is None:
+            self.end()
+        elif not self.has_ended:
+            self._caller = caller
+            self.readable = self._may_read(caller, catalog)
+
+    def end(self) -> None:
+        """End the stream: its last frame is the result of the request."""
+        if not self.has_ended:
+            meta = {SUBSCRIPTION_ID_META_KEY: self._id, SERVER_INFO_META_KEY: self._server_info}
+            result = {"resultType": "complete", "_meta": meta}
+            self.write(_event({"jsonrpc": "2.0", "id": self._id, "result": result}))
+            self.has_ended = True
+
+    def leave(self) -> None:
+        """The client is gone, or the stream is over."""
+        self.has_ended = True
+        self._queue.clear()
+        if self._pump is not None:
+            self._pump.cancel()
+
+    def write(self, frame: bytes) -> None:
+        """Write a frame. A client that does not read loses its connection: it asks again, and then reads anew."""
+        if self.has_ended:
+            return
+        self._queue.append(frame)
+        if sum(map(len, self._queue)) > _MOST_WAITING_BYTES:
+            log.warning("a stream was ended: its client does not read")
+            self.leave()
+            transport: Any = self._scope.get("extensions", {}).get(TRANSPORT)
+            if transport is not None:
+                transport.abort()
+        else:
+            self._write()
+
+    def _write(self) -> None:
+        if self._pump is None:
+            self._pump = asyncio.create_task(self._write_all())
+
+    async def _write_all(self) -> None:
+        try:
+            while self._queue:
+                chunk = b"".join(self._queue)
+                self._queue.clear()
+                await self._send({"type": "http.response.body", "body": chunk, "more_body": not self.has_ended})
+        finally:
+            self._pump = None
+
+    def _may_read(self, caller: Caller, catalog: Catalog) -> frozenset[str]:
+        visible = caller.sees(catalog)
+        return frozenset(uri for uri in self._wanted.resource_subscriptions or () if is_readable(visible, uri))
+
+
+def _wanted(scope: Scope, message: Message) -> mcp.SubscriptionFilter | None:
+    """Return what a request asks to be told of, if nothing is wrong with it."""
+    headers = Request(scope).headers
+    if message.id is None or find_duplicated_routing_header(headers.items()) is not None:
+        return None
+    body = {"jsonrpc": "2.0", "id": message.id, "method": message.method, "params": message.params}
+    route = classify_inbound_request(body, headers=dict(headers))
+    if not isinstance(route, InboundModernRoute):
+        return None
+    try:
+        validate_client_request(METHOD, route.protocol_version, message.params)
+        return mcp.SubscriptionsListenRequestParams.model_validate(message.params, by_name=False).notifications
+    except ValidationError:
+        return None
+
+
+def _event(message: dict[str, Any]) -> bytes:
+    return b"event: message\r\ndata: " + orjson.dumps(message) + b"\r\n\r\n"

@@ -1,0 +1,225 @@
+"""Plain requests: well-formed, of one piece, and asking for nothing that only a stream or the SDK can give.
+
+A request is plain or it is not; nothing here refuses anything. What is not plain goes the SDK's way, which says what
+is wrong with it, if anything is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import mcp_types as mcp
+import orjson
+from mcp_types.methods import validate_client_request
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
+from pydantic import ValidationError
+
+from mercato.server.mcp.messages import DEEPEST
+
+LONGEST_BODY_BYTES = 256 * 1024
+_ACCEPTED = frozenset(
+    {
+        b"application/json, text/event-stream",
+        b"text/event-stream, application/json",
+        b"application/json,text/event-stream",
+    }
+)
+_TYPES = frozenset({b"application/json", b"application/json; charset=utf-8"})
+_HANDSHAKE = frozenset(version.encode() for version in HANDSHAKE_PROTOCOL_VERSIONS)
+_MODERN = frozenset(version.encode() for version in MODERN_PROTOCOL_VERSIONS)
+_MESSAGE = frozenset({"jsonrpc", "id", "method", "params"})
+_PARAMS = frozenset({"name", "arguments", "_meta"})
+_EMITTING = frozenset(
+    {
+        "progressToken",
+        "io.modelcontextprotocol/logLevel",
+        "mercato/idempotency-key",
+    }
+)
+"""What in `_meta` makes a call more than plain."""
+_TRACE = ("traceparent", "tracestate", "baggage")
+"""What in `_meta` differs from one request to the next, and says only which trace it belongs to."""
+_EVERY_TRACE = frozenset(_TRACE)
+_VERSION = "io.modelcontextprotocol/protocolVersion"
+_MOST_KEPT = 1_000
+
+
+@dataclass(slots=True)
+class Head:
+    """The headers of a request that may be plain. Values are as they came."""
+
+    host: bytes = b""
+    authorization: bytes = b""
+    content_type: bytes = b""
+    accept: bytes = b""
+    length: bytes = b""
+    version: bytes = b""
+    method: bytes = b""
+    name: bytes = b""
+    session: bytes = b""
+    request_id: bytes = b""
+
+
+_FIELDS = {
+    b"host": "host",
+    b"authorization": "authorization",
+    b"content-type": "content_type",
+    b"accept": "accept",
+    b"content-length": "length",
+    b"mcp-protocol-version": "version",
+    b"mcp-method": "method",
+    b"mcp-name": "name",
+    b"mcp-session-id": "session",
+    b"x-request-id": "request_id",
+}
+_TELLING = frozenset({b"origin", b"x-api-key", b"last-event-id", b"expect"})
+"""Headers that change what a request means; others, such as a proxy's, do not."""
+
+
+def plain_head(headers: list[tuple[bytes, bytes]]) -> Head | None:
+    """Return the headers if all of them are of plain requests, and each is there once."""
+    head = Head()
+    for name, value in headers:
+        field = _FIELDS.get(name)
+        if field is None:
+            if name in _TELLING or name.startswith(b"mcp-"):
+                return None
+            continue
+        if getattr(head, field):
+            return None
+        setattr(head, field, value)
+    if head.content_type not in _TYPES or head.accept not in _ACCEPTED or not head.length.isdigit():
+        return None
+    if int(head.length) > LONGEST_BODY_BYTES or not head.authorization.startswith(b"Bearer "):
+        return None
+    return head
+
+
+@dataclass(slots=True)
+class Plain:
+    """A plain request. `arguments` belongs to calls; `can_ask` is what a modern client says of itself."""
+
+    id: bytes
+    method: str
+    is_modern: bool
+    version: str
+    name: str = ""
+    arguments: dict[str, Any] | None = None
+    can_ask: bool = False
+    client_name: str | None = None
+    meta: dict[str, Any] | None = None
+
+
+class PlainReader:
+    """Reads bodies. Keeps which envelopes the SDK has found to be right: a client sends the same with each request."""
+
+    def __init__(self) -> None:
+        self._envelopes: dict[bytes, mcp.InitializeRequestParams | None] = {}
+
+    def read(self, head: Head, body: bytes) -> Plain | None:
+        """Return the request, or None where it is not plain."""
+        try:
+            message = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None
+        if type(message) is not dict or not message.keys() <= _MESSAGE or message.get("jsonrpc") != "2.0":
+            return None
+        request_id, method, params = message.get("id"), message.get("method"), message.get("params", {})
+        if (type(request_id) is not str and type(request_id) is not int) or type(params) is not dict:
+            return None
+        if body.count(b"[") + body.count(b"{") > DEEPEST or not params.keys() <= _PARAMS:
+            return None
+        is_modern = head.version in _MODERN
+        plain = Plain(orjson.dumps(request_id), method, is_modern, head.version.decode("latin-1"))  # type: ignore[arg-type]  # looked at next
+        reads = _READERS.get(method)  # type: ignore[arg-type]
+        if reads is None or not reads(plain, head, params):
+            return None
+        return plain if (self._modern if plain.is_modern else _handshake)(plain, head, params) else None
+
+    def _modern(self, plain: Plain, head: Head, params: dict[str, Any]) -> bool:
+        meta = params.get("_meta")
+        if type(meta) is not dict or not _EMITTING.isdisjoint(meta) or head.session:
+            return False
+        if head.method != plain.method.encode() or meta.get(_VERSION) != head.version.decode("latin-1"):
+            return False
+        if not _EVERY_TRACE.isdisjoint(meta):
+            plain.meta = meta
+            meta = _untraced(meta)
+            if meta is None:
+                return False
+        key = orjson.dumps(meta)
+        if key not in self._envelopes:
+            if len(self._envelopes) >= _MOST_KEPT:
+                self._envelopes.clear()
+            self._envelopes[key] = _envelope(meta)
+        client = self._envelopes[key]
+        if client is None:
+            return False
+        plain.can_ask = client.capabilities.elicitation is not None
+        plain.client_name = client.client_info.name
+        return True
+
+
+def _handshake(plain: Plain, head: Head, params: dict[str, Any]) -> bool:
+    if not head.session or head.method or head.name or not (head.version in _HANDSHAKE or not head.version):
+        return False
+    meta = params.get("_meta", {})
+    if type(meta) is not dict or not _EMITTING.isdisjoint(meta):
+        return False
+    plain.meta = meta or None
+    return _untraced(meta) is not None
+
+
+def _untraced(meta: dict[str, Any]) -> dict[str, Any] | None:
+    """Return an envelope without what says the trace; None where that has not even the type of one."""
+    if any(type(meta.get(name, "")) is not str for name in _TRACE):
+        return None
+    return {name: value for name, value in meta.items() if name not in _TRACE}
+
+
+def _is_call(plain: Plain, head: Head, params: dict[str, Any]) -> bool:
+    name, arguments = params.get("name"), params.get("arguments", {})
+    if type(name) is not str or type(arguments) is not dict or not name.isascii():
+        return False
+    if plain.is_modern and head.name != name.encode():
+        return False
+    plain.name, plain.arguments = name, arguments
+    return True
+
+
+def _is_bare(plain: Plain, head: Head, params: dict[str, Any]) -> bool:
+    return not head.name and params.keys() <= {"_meta"}
+
+
+def _is_modern_only(plain: Plain, head: Head, params: dict[str, Any]) -> bool:
+    return plain.is_modern and _is_bare(plain, head, params)
+
+
+def _is_handshake_only(plain: Plain, head: Head, params: dict[str, Any]) -> bool:
+    return not plain.is_modern and _is_bare(plain, head, params)
+
+
+_READERS: dict[str, Callable[[Plain, Head, dict[str, Any]], bool]] = {
+    "tools/call": _is_call,
+    "tools/list": _is_bare,
+    "server/discover": _is_modern_only,
+    "ping": _is_handshake_only,
+}
+
+
+def _envelope(meta: dict[str, Any]) -> mcp.InitializeRequestParams | None:
+    """Return what an envelope says of its client, if the SDK would take it as it is."""
+    try:
+        validate_client_request("tools/list", str(meta[_VERSION]), {"_meta": meta})
+        return mcp.InitializeRequestParams.model_validate(
+            {
+                "protocolVersion": meta[_VERSION],
+                "capabilities": meta["io.modelcontextprotocol/clientCapabilities"],
+                "clientInfo": meta["io.modelcontextprotocol/clientInfo"],
+            },
+            by_name=False,
+        )
+    except (ValidationError, KeyError):
+        return None

@@ -1,0 +1,27 @@
+-- Adds messages to a stream, and shows them to whoever writes it to a client elsewhere.
+--
+-- KEYS     record, stream, set of streams, waits
+-- ARGV     channel, stream's name, the most entries, seconds to keep it, id of a question or nothing, its replica,
+--          stamp of the changes that are told with this or nothing, then the messages
+-- Answers the number of the last, or 0 where the session is gone.
+
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  return 0
+end
+if ARGV[5] ~= '' then
+  redis.call('HSET', KEYS[4], ARGV[5], ARGV[6])
+  redis.call('EXPIRE', KEYS[4], ARGV[4])
+end
+if ARGV[7] ~= '' then
+  redis.call('HSET', KEYS[1], 'told', ARGV[7])
+end
+local number
+for i = 8, #ARGV do
+  local id = redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '0-*', 'd', ARGV[i])
+  number = id:match('%-(%d+)$')
+  redis.call('PUBLISH', ARGV[1], 'entry ' .. ARGV[2] .. ' ' .. number .. ' 0 ' .. ARGV[i])
+end
+redis.call('EXPIRE', KEYS[2], ARGV[4])
+redis.call('SADD', KEYS[3], ARGV[2])
+redis.call('EXPIRE', KEYS[3], ARGV[4])
+return tonumber(number)
