@@ -29,7 +29,8 @@ def main() -> int:
     wanted = [run for run in RUNS if not options.only or run.name in options.only]
     try:
         node, packages = find_node(), install_suite()
-        verdicts = asyncio.run(_run_all(wanted, node, packages, CACHE / "results"))
+        results = CACHE / ("results" if options.replicas == 1 else f"results-of-{options.replicas}")
+        verdicts = asyncio.run(_run_all(wanted, node, packages, results, options.replicas))
     except (ToolMissing, CommandFailed) as error:
         sys.stderr.write(f"conformance: {error}\n")
         return _SET_UP
@@ -43,11 +44,12 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/conformance", description=__doc__)
     names = [run.name for run in RUNS]
     parser.add_argument("--only", action="append", choices=names, help="Do this run; repeat for several.")
+    parser.add_argument("--replicas", type=int, choices=range(1, 10), default=1, help="So many processes (1).")
     parser.add_argument("--json", action="store_true", help="One line of JSON on stdout, for programs.")
     return parser.parse_args()
 
 
-async def _run_all(runs: Sequence[Run], node: Path, packages: Path, results: Path) -> list[Verdict]:
+async def _run_all(runs: Sequence[Run], node: Path, packages: Path, results: Path, replicas: int) -> list[Verdict]:
     """Run one after the other against one server; its end is this function's, by whichever signal."""
     this = asyncio.current_task()
     assert this is not None
@@ -57,7 +59,7 @@ async def _run_all(runs: Sequence[Run], node: Path, packages: Path, results: Pat
     log = results / "server.log"
     log.unlink(missing_ok=True)
     verdicts = []
-    async with server_under_test(log) as subject:
+    async with server_under_test(log, replicas) as subject:
         for run in runs:
             sys.stderr.write(f"conformance: {run.name} …\n")
             verdicts.append(await run_suite(run, node, packages, subject, results))

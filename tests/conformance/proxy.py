@@ -1,53 +1,105 @@
-"""A proxy that adds a credential to every request and changes nothing else: the suite cannot send one itself."""
+"""A proxy before one server or several: each request goes to the next of them, and no client sticks to any."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Protocol
 
 _LONGEST_HEAD_BYTES = 64 * 1024
 _PIECE_BYTES = 64 * 1024
 
 
-@asynccontextmanager
-async def credential_proxy(host: str, port: int, key: str) -> AsyncIterator[int]:
-    """Forward to the server at `host` and `port`; yield the port to connect to."""
+class Upstream(Protocol):
+    """A server behind the proxy."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):  # whichever side is gone, the other learns it
-            await _serve(reader, writer, host, port, key)
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=_LONGEST_HEAD_BYTES)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
+    @property
+    def port(self) -> int:
+        """The port that it listens on, on this machine."""
 
 
-async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int, key: str) -> None:
-    """Forward one request: bytes are passed on as they come, so that streams stream."""
-    head = await reader.readuntil(b"\r\n\r\n")
-    server_reader, server_writer = await asyncio.open_connection(host, port)
-    try:
-        server_writer.write(_with_credential(head, key))
-        ways = {
-            asyncio.create_task(_pass_on(reader, server_writer)),
-            asyncio.create_task(_pass_on(server_reader, writer)),
-        }
-        _, still_open = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for way in still_open:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
-    finally:
-        server_writer.close()
+class Proxy:
+    """Forwards every request to the next of its upstreams, bytes as they come, so that streams stream.
+
+    A connection that is refused is tried on the others, and nothing else ever is: a request that was sent once may have
+    had its effect. With a key, every request is given it: the suite cannot send one itself.
+    """
+
+    def __init__(self, upstreams: Sequence[Upstream] = (), *, key: str | None = None) -> None:
+        self.upstreams = list(upstreams)
+        self.refused = 0
+        self._key = key
+        self._turn = 0
+        self._routes: dict[int, Upstream] = {}
+        self._connections: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def listening(self, port: int = 0) -> AsyncIterator[int]:
+        """Serve; yield the port to connect to."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=_LONGEST_HEAD_BYTES)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+            for connection in self._connections:
+                connection.cancel()
+            await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def route_of(self, client_port: int) -> Upstream | None:
+        """Return where the request went that came from this port; None where every upstream refused."""
+        return self._routes.get(client_port)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        this = asyncio.current_task()
+        assert this is not None
+        self._connections.add(this)
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError):  # whichever side is gone, the other learns it
+                await self._forward(reader, writer)
+        finally:
+            self._connections.discard(this)
+            writer.close()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        server_reader, server_writer = await self._connect(writer.get_extra_info("peername")[1])
+        try:
+            server_writer.write(_for_one_request(head, self._key))
+            ways = {
+                asyncio.create_task(_pass_on(reader, server_writer)),
+                asyncio.create_task(_pass_on(server_reader, writer)),
+            }
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
+        finally:
+            server_writer.close()
+
+    async def _connect(self, client_port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the next upstream that takes it. Raises `OSError` where none does."""
+        self._routes.pop(client_port, None)
+        for _ in range(len(self.upstreams)):
+            upstream = self.upstreams[self._turn % len(self.upstreams)]
+            self._turn += 1
+            try:
+                connected = await asyncio.open_connection("127.0.0.1", upstream.port)
+            except ConnectionRefusedError:
+                self.refused += 1
+                continue
+            self._routes[client_port] = upstream
+            return connected
+        raise ConnectionRefusedError("every upstream refused")
 
 
-def _with_credential(head: bytes, key: str) -> bytes:
+def _for_one_request(head: bytes, key: str | None) -> bytes:
     """Return the head with the key; the connection serves one request, so that only its head need be read."""
     lines = [line for line in head.split(b"\r\n")[:-2] if not line.lower().startswith((b"connection:", b"keep-alive:"))]
-    return b"\r\n".join([*lines, f"Authorization: Bearer {key}".encode(), b"Connection: close", b"", b""])
+    added = [] if key is None else [f"Authorization: Bearer {key}".encode()]
+    return b"\r\n".join([*lines, *added, b"Connection: close", b"", b""])
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,28 +1,42 @@
-"""The server under test: `mercato serve` as anybody runs it, with the fixtures installed as a plugin from outside."""
+"""The server under test: `mercato serve` as anybody runs it, with the fixtures installed as a plugin from outside.
+
+As several replicas it is so many processes over the same engines, behind a proxy that sends no client to the same one
+twice in a row.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from processes import CommandFailed, output_of, process
-from proxy import credential_proxy
+from proxy import Proxy
 
 from mercato.server.engines import Engines
 
 _PLUGIN = Path(__file__).parent / "plugin"
 _MERCATO = Path(sys.executable).with_name("mercato")
+_PIP = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
 _LONGEST_START_S = 90
 _TENANT = "conformance"
 _OWNER = "owner@conformance.example"
+_LIMITS = ("tenant", "caller", "read", "write", "heavy", "lists")
+_MORE_THAN_THE_SUITE_ASKS = "1000000"
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One process of the server under test."""
+
+    port: int
 
 
 @dataclass(frozen=True)
@@ -46,19 +60,25 @@ class Subject:
 
 
 @asynccontextmanager
-async def server_under_test(log: Path) -> AsyncIterator[Subject]:
+async def server_under_test(log: Path, replicas: int) -> AsyncIterator[Subject]:
     """Serve from a directory that is removed afterwards."""
-    with _scratch() as scratch, _engines(scratch / "data"):
-        site = scratch / "site"
-        env = _environment(scratch / "data", site)
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-        await output_of([*pip, "--target", site, _PLUGIN], log=log)
-        async with process([_MERCATO, "serve", "--port", "0", "--json"], log=log, env=env) as running:
-            url = await _announced(running, log)
-            address = urlsplit(url)
-            key = await _key(env, log)
-            async with credential_proxy(address.hostname or "", address.port or 0, key) as port:
-                yield Subject(f"http://localhost:{port}{address.path}", url, _OWNER, env, log)
+    async with AsyncExitStack() as stack:
+        scratch = stack.enter_context(_scratch())
+        stack.enter_context(_engines(scratch / "data"))
+        env = _environment(scratch / "data", scratch / "site")
+        await output_of([*_PIP, "--target", scratch / "site", _PLUGIN], log=log)
+        public = Proxy()
+        if replicas > 1:
+            env["MERCATO_PUBLIC_URL"] = f"http://127.0.0.1:{await stack.enter_async_context(public.listening())}"
+        for port in _free_ports(replicas):
+            running = await stack.enter_async_context(
+                process([_MERCATO, "serve", "--port", str(port), "--json"], log=log, env=env)
+            )
+            url = await _announced(running, log)  # one after the other: they share a machine with much else
+            public.upstreams.append(Replica(port))
+        private = Proxy(public.upstreams, key=await _key(env, log))
+        open_port = await stack.enter_async_context(private.listening())
+        yield Subject(f"http://localhost:{open_port}/mcp", url, _OWNER, env, log)
 
 
 @contextmanager
@@ -80,13 +100,24 @@ def _engines(data_dir: Path) -> Iterator[None]:
 
 
 def _environment(data_dir: Path, site: Path) -> dict[str, str]:
-    """Return the environment without what would lead to anybody's real data."""
+    """Return the environment without what would lead to anybody's real data, and with limits that are not reached."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("MERCATO_") and name not in {"DATABASE_URL", "REDIS_URL"}
     }
-    return kept | {"MERCATO_DATA_DIR": str(data_dir), "PYTHONPATH": str(site), "MERCATO_LOG_LEVEL": "warning"}
+    limits = {f"MERCATO_LIMIT_{name.upper()}": _MORE_THAN_THE_SUITE_ASKS for name in _LIMITS}
+    ours = {"MERCATO_DATA_DIR": str(data_dir), "PYTHONPATH": str(site), "MERCATO_LOG_LEVEL": "warning"}
+    return kept | limits | ours
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports for the replicas: behind a public address a server does not say which one it picked."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 async def _announced(running: asyncio.subprocess.Process, log: Path) -> str:

@@ -20,6 +20,8 @@ def away(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionRefusedError("the socket /secret/place is not there")
 
     monkeypatch.setattr("sqlalchemy.ext.asyncio.AsyncEngine.connect", lambda *_, **__: _Refused())
+    monkeypatch.setattr("mercato.tenancy.reads.asyncpg.connect", refuse)
+    monkeypatch.setattr("mercato.tenancy.reads._Pool._find", lambda *_: None)
     monkeypatch.setattr("mercato.server.auth.directory.authenticate_key", refuse)
 
 

@@ -16,6 +16,7 @@ from mercato.tenancy import database
 from mercato.tenancy.audit import AuditEntry
 from tests.server.conftest import envelope
 
+ERAS = ["modern", "modern by the SDK", "legacy"]
 CALLS = {
     "change": {"name": "change", "arguments": {}},
     "update_tenant_config": {
@@ -74,9 +75,11 @@ async def session_headers(site, key):
 
 
 def message(era, params, number, **meta):
-    """The body and the headers of one call."""
+    """The body and the headers of one call. With a progress token, no call is plain enough for the fast lane."""
+    if era == "modern by the SDK":
+        meta["progressToken"] = number
     params = {**params, **({"_meta": meta} if meta else {})}
-    if era == "modern":
+    if era != "legacy":
         return envelope("tools/call", params)
     return {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}, {}
 
@@ -114,11 +117,11 @@ async def ask(site, key, body, headers):
 
 
 @pytest.mark.parametrize("tool", CALLS)
-@pytest.mark.parametrize("era", ["modern", "legacy"])
+@pytest.mark.parametrize("era", ERAS)
 async def test_a_write_whose_connection_is_cut_after_the_commit_has_one_effect(
     site, shop, key, writes, after_commit, era, tool
 ):
-    session = {} if era == "modern" else await session_headers(site, key)
+    session = await session_headers(site, key) if era == "legacy" else {}
     body, headers = message(era, CALLS[tool], 1)
     committed = asyncio.Event()
     async with raw(site, key, body, {**headers, **session}) as (connection, request):
@@ -139,9 +142,9 @@ async def test_a_write_whose_connection_is_cut_after_the_commit_has_one_effect(
     assert await writes() == 1
 
 
-@pytest.mark.parametrize("era", ["modern", "legacy"])
+@pytest.mark.parametrize("era", ERAS)
 async def test_two_equal_writes_that_are_answered_both_run(site, shop, key, writes, era):
-    session = {} if era == "modern" else await session_headers(site, key)
+    session = await session_headers(site, key) if era == "legacy" else {}
     for number in (1, 2, 3):
         body, headers = message(era, CALLS["change"], number)
         answer = await ask(site, key, body, {**headers, **session})
@@ -149,9 +152,9 @@ async def test_two_equal_writes_that_are_answered_both_run(site, shop, key, writ
     assert await writes() == 3
 
 
-@pytest.mark.parametrize("era", ["modern", "legacy"])
+@pytest.mark.parametrize("era", ERAS)
 async def test_a_key_in_the_request_repeats_the_first_answer(site, shop, key, writes, era):
-    session, answers = {} if era == "modern" else await session_headers(site, key), []
+    session, answers = await session_headers(site, key) if era == "legacy" else {}, []
     for number, tool in [(1, "change"), (2, "change"), (3, "update_tenant_config")]:
         body, headers = message(era, CALLS[tool], number, **{"mercato/idempotency-key": "k"})
         answers.append(await ask(site, key, body, {**headers, **session}))
@@ -159,4 +162,17 @@ async def test_a_key_in_the_request_repeats_the_first_answer(site, shop, key, wr
     assert again["structuredContent"] == first["structuredContent"]
     assert "mercato/replayed" in again["_meta"]
     assert refused["_meta"]["mercato/error"]["code"] == "idempotency_key_reused"
+    assert await writes() == 1
+
+
+async def test_a_request_state_that_is_used_again_has_no_second_effect(site, shop, key, writes):
+    params = {"name": "wipe", "arguments": {"what": "it"}}
+    asked = await ask(site, key, *envelope("tools/call", params, elicitation={"form": {}}))
+    [question] = asked["inputRequests"]
+    agreed = {question: {"action": "accept", "content": {"confirm": True}}}
+    params |= {"requestState": asked["requestState"], "inputResponses": agreed}
+    first, again = [await ask(site, key, *envelope("tools/call", params, elicitation={"form": {}})) for _ in range(2)]
+    assert "mercato/replayed" not in first["_meta"]
+    assert "mercato/replayed" in again["_meta"]
+    assert again["structuredContent"] == first["structuredContent"]
     assert await writes() == 1

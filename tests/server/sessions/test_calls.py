@@ -120,3 +120,14 @@ async def test_an_id_that_is_too_long_is_refused(a: Site, connect):
     client = await (await connect()).open(a)
     refused = await client.post(a, call("echo", "x" * 300, token="p"))
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, -32600)
+
+
+async def test_an_id_may_be_used_again_at_once_anywhere(a: Site, b: Site, c: Site, connect, shop: Tenant, bounds):
+    bounds(register_after_s=0)
+    client = await (await connect()).open(a)
+    gates[shop.slug].opened.set()
+    for site in (a, b, c, a, a, b):
+        plain = await client.post(site, call("wait", 1, gate=shop.slug))
+        streamed = await client.post(site, call("step", 1, token="p", gate=shop.slug))
+        assert "result" in plain.json()
+        assert '"result"' in streamed.text

@@ -9,6 +9,7 @@ from mercato.tenancy.tenants import Tenant
 from tests.server.conftest import Site
 from tests.server.sessions.client import call
 from tests.server.sessions.slow import fates, gates
+from tests.server.sessions.test_http_sse import open_sse, shake_hands
 
 
 @pytest.mark.parametrize("token", [None, "p"])
@@ -55,3 +56,31 @@ async def test_a_stream_that_we_close_ourselves_is_not_abandoned(a: Site, connec
         await stream.rest()
         gate.opened.set()
     assert not fates[shop.slug].abandoned.is_set()
+
+
+async def test_an_answer_that_another_replica_writes_is_delivered_too(a: Site, b: Site, connect, shop: Tenant):
+    client, fate, gate = await (await connect()).open(a), fates[shop.slug], gates[shop.slug]
+    async with client.streamed(a, call("deliver", token="p", gate=shop.slug)) as stream:
+        primed = await stream.next()
+    async with client.listening(b, primed.id) as stream:
+        await stream.message()
+        gate.opened.set()
+        assert "result" in await stream.message()
+    with anyio.fail_after(5):
+        await fate.settled.wait()
+    assert fate.delivered is True
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_an_answer_over_http_sse_is_delivered_where_its_stream_is(
+    a: Site, b: Site, connect, shop: Tenant, elsewhere: bool
+):
+    client, fate = await connect(), fates[shop.slug]
+    gates[shop.slug].opened.set()
+    async with open_sse(client, a) as (stream, address):
+        await shake_hands(client, stream, address, a)
+        await client.at(b if elsewhere else a).post(address, json=call("deliver", gate=shop.slug))
+        await stream.message()
+        with anyio.fail_after(5):
+            await fate.settled.wait()
+    assert fate.delivered is True

@@ -84,7 +84,6 @@ async def test_a_write_tells_those_who_subscribed_and_nobody_else(a: Site, b: Si
         assert await nothing_more(a, silent, other.session_id)
         await subscriber.ask(a, "resources/unsubscribe", {"uri": "slow://thing"})
         await writer.call(c, "change")
-        await anyio.sleep(0)
         assert await nothing_more(a, stream, subscriber.session_id)
     assert message["params"] == {"uri": "slow://thing"}
     assert message["method"] == "notifications/resources/updated"
@@ -124,10 +123,12 @@ async def test_what_may_not_be_read_cannot_be_subscribed_to(a: Site, connect):
 async def test_a_change_in_a_gap_of_the_bus_is_told_after_it(a: Site, b: Site, connect, shop: Tenant):
     client = await (await connect()).open(a)
     async with client.listening(b) as stream:
-        reached = b.runtime.changes._listeners.copy()
+        heard, listeners = anyio.Event(), b.runtime.changes._listeners.copy()
         b.runtime.changes._listeners.clear()
+        b.runtime.changes.subscribe(lambda change: heard.set())
         await a.runtime.changes.publish(Change("access", shop.id))
-        await anyio.sleep(0.05)
-        b.runtime.changes._listeners.update(reached)
+        with anyio.fail_after(5):
+            await heard.wait()
+        b.runtime.changes._listeners = listeners
         b.runtime.changes._deliver(Change("access", 0))  # what the bus says when it is back
         assert {message["method"] for message in await told(stream, 3)} == LISTS

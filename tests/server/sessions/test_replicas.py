@@ -158,3 +158,29 @@ async def test_an_idle_listener_has_no_task_of_its_own(a: Site, connect):
     async with client.listening(a):
         (writer,) = parts_of(a).writers.of_session(client.session_id)
         assert writer._pump is None
+
+
+async def test_who_was_taken_for_lost_sends_its_client_to_what_the_others_wrote(
+    a: Site, b: Site, connect, shop: Tenant, mercato_addresses, tmp_path
+):
+    client = await (await connect()).open(a)
+    async with another_replica(mercato_addresses, tmp_path) as victim:
+        async with client.streamed(victim, call("step", token="p", gate=shop.slug)) as stream:
+            primed = await stream.next()
+            await stream.message()
+            await lose(victim)
+            session = await parts_of(b).sessions.read(client.session_id)
+            await parts_of(b).calls.close_orphans(session, primed.id.partition("_")[0])
+            gates[shop.slug].opened.set()
+            late = await stream.rest()
+        assert late[-1].retry == "1000"
+    async with client.listening(b, primed.id) as stream:
+        assert is_lost((await stream.rest())[-1].message)
+
+
+async def test_a_listener_whose_session_is_gone_is_not_kept(a: Site, connect, bounds):
+    client = await (await connect()).open(a)
+    async with client.listening(a) as stream:
+        await a.runtime.redis.delete(names.record_key(client.session_id))  # what its expiry does
+        bounds(keepalive_s=0.05, touched_every_s=0)
+        await stream.rest()

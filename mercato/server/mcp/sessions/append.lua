@@ -19,7 +19,7 @@ local number
 for i = 8, #ARGV do
   local id = redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '0-*', 'd', ARGV[i])
   number = id:match('%-(%d+)$')
-  redis.call('PUBLISH', ARGV[1], 'entry ' .. ARGV[2] .. ' ' .. number .. ' 0 ' .. ARGV[i])
+  redis.call('PUBLISH', ARGV[1], 'entry ' .. ARGV[2] .. ' ' .. number .. ' 0 - ' .. ARGV[i])
 end
 redis.call('EXPIRE', KEYS[2], ARGV[4])
 redis.call('SADD', KEYS[3], ARGV[2])

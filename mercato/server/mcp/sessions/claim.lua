@@ -12,7 +12,7 @@ local token = redis.call('HINCRBY', KEYS[1], 'fence', 1)
 redis.call('PUBLISH', ARGV[1], 'claim ' .. ARGV[2] .. ' ' .. token)
 local calls = redis.call('HGETALL', KEYS[3])
 for i = 2, #calls, 2 do
-  local replica, stream = calls[i]:match('^(%S+) (%S+)$')
+  local replica, stream = calls[i]:match('^(%S+) (%S+) ')
   if stream == ARGV[2] and stream ~= 'g' then
     redis.call('PUBLISH', ARGV[3] .. replica, ARGV[4])
   end

@@ -21,10 +21,11 @@ from starlette.types import Receive, Send
 from mercato.server.mcp.delivery import Delivery
 from mercato.server.mcp.messages import Message
 from mercato.server.mcp.sessions import encoding, events, names
-from mercato.server.mcp.sessions.calls import NO_STREAM, Running
 from mercato.server.mcp.sessions.outlet import Outlet, Turn
 from mercato.server.mcp.sessions.parts import Parts
+from mercato.server.mcp.sessions.receipts import NO_RECEIPT
 from mercato.server.mcp.sessions.record import Session
+from mercato.server.mcp.sessions.running import NO_STREAM, Running
 from mercato.server.mcp.sessions.store import Away
 from mercato.server.mcp.sessions.streams import SessionGone
 from mercato.server.mcp.sessions.writer import Writer
@@ -165,31 +166,59 @@ class Exchange:
     async def _finish(self) -> None:
         self._turn.is_over = True
         if not self._stream:
-            self._parts.calls.end(self._call)
-            self._turn_now()
-            if self._has_left:
-                self.settle(False)
+            await self._end_without_stream()
             return
         try:
             if not self._call.is_registered:  # over HTTP+SSE nothing was sent before the answer, in most cases
                 await self._parts.calls.register(self._call, self._stream)
-            delivered = await self._end_stream(*await self._parts.calls.finish(self._call, self.answer))
+            delivered = await self._end_stream()
         except Away:
             self._parts.calls.end(self._call)
             delivered = await self._answer_directly()
         self._turn_now()
         self.settle(delivered)
 
-    async def _end_stream(self, number: int, counts: bool) -> bool:
-        writer = self._parts.writers.find(self._session.id, self._stream)
-        if not counts or writer is None:
+    async def _end_without_stream(self) -> None:
+        try:
+            if self._call.is_registered:
+                await self._parts.calls.end_known(self._call)
+            else:
+                self._parts.calls.end(self._call)
+        except Away:
+            log.info("a request is still known as in flight", method=self._method)
+        self._turn_now()
+        if self._has_left:
+            self.settle(False)
+
+    async def _end_stream(self) -> bool:
+        """Add the answer to the stream; return whether it was handed to an open connection, here or elsewhere."""
+        parts = self._parts
+        if self._writer_here() is not None:
+            number, _ = await parts.calls.finish(self._call, self.answer, NO_RECEIPT)
+            return await self._deliver(number)
+        with parts.receipts.asked_for() as receipt:
+            number, shown = await parts.calls.finish(self._call, self.answer, receipt)
+            if self._writer_here() is not None:
+                return await self._deliver(number)
+            return number > 0 and shown > 0 and await parts.receipts.wait(receipt)
+
+    async def _deliver(self, number: int) -> bool:
+        writer, ends = self._writer_here(), self._stream != names.STANDALONE
+        if writer is None:
             return False
-        writer.offer(number, self.answer, final=self._stream != names.STANDALONE)
-        return await writer.flushed()
+        if number > 0:
+            writer.offer(number, self.answer, final=ends)
+            return await writer.flushed()
+        if ends:  # somebody else has ended the stream: what they wrote is to be had from there
+            writer.close(events.retry(self._parts.bounds.retry_ms))
+        return False
+
+    def _writer_here(self) -> Writer | None:
+        return self._parts.writers.find(self._session.id, self._stream)
 
     async def _answer_directly(self) -> bool:
         """Redis is away: an answer whose client waits for it here needs no detour."""
-        writer = self._parts.writers.find(self._session.id, self._stream)
+        writer = self._writer_here()
         if writer is None:
             return False
         writer.push(events.plain_event(self.answer))

@@ -2,20 +2,22 @@
 --
 -- KEYS     calls, stream, set of streams
 -- ARGV     request, what it must be still, channel of the session, stream's name, the most entries,
---          seconds to keep the stream, 1 if the stream ends, message or nothing, channel and message for the replicas
--- Answers the number of the message, 0 without one, or -1 where the call was ended by somebody else.
+--          seconds to keep the stream, 1 if the stream ends, message or nothing, channel and message for the
+--          replicas, what asks for a receipt
+-- Answers the number of the message, 0 without one, or -1 where the call was ended by somebody else; and how many
+-- replicas were shown it.
 
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then
-  return -1
+  return {-1, 0}
 end
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('PUBLISH', ARGV[9], ARGV[10])
 if ARGV[8] == '' then
-  return 0
+  return {0, 0}
 end
 local id = redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], '0-*', 'd', ARGV[8], 'f', ARGV[7])
 local number = id:match('%-(%d+)$')
 redis.call('EXPIRE', KEYS[2], ARGV[6])
 redis.call('SADD', KEYS[3], ARGV[4])
-redis.call('PUBLISH', ARGV[3], 'entry ' .. ARGV[4] .. ' ' .. number .. ' ' .. ARGV[7] .. ' ' .. ARGV[8])
-return tonumber(number)
+local entry = 'entry ' .. ARGV[4] .. ' ' .. number .. ' ' .. ARGV[7] .. ' ' .. ARGV[11] .. ' ' .. ARGV[8]
+return {tonumber(number), redis.call('PUBLISH', ARGV[3], entry)}

@@ -21,6 +21,8 @@ from mercato.server.mcp.sessions.calls import Calls
 from mercato.server.mcp.sessions.notices import Notices
 from mercato.server.mcp.sessions.questions import Questions
 from mercato.server.mcp.sessions.reader import Reader
+from mercato.server.mcp.sessions.receipts import Receipts
+from mercato.server.mcp.sessions.registry import Registry
 from mercato.server.mcp.sessions.replica import Replica, new_replica
 from mercato.server.mcp.sessions.sessions import Sessions
 from mercato.server.mcp.sessions.store import Away, Store
@@ -47,8 +49,10 @@ class Parts:
         self.replica = Replica(replica, self.store, self.reader, bounds)
         self.sessions = Sessions(self.store, replica, self.background, bounds)
         self.writers = Writers(self.sessions, self.background, bounds)
-        self.streams = Streams(self.store, self.reader, self.writers, self.background, bounds, replica)
-        self.calls = Calls(self.store, self.replica, self.streams, self.background, bounds)
+        self.receipts = Receipts(self.store, self.background, bounds, replica)
+        self.streams = Streams(self.store, self.reader, self.writers, self.receipts, self.background, bounds, replica)
+        registry = Registry(self.store, self.replica, bounds)
+        self.calls = Calls(registry, self.streams, self.background, bounds)
         self.questions = Questions(self.store, self.background, bounds)
         self.notices = Notices(self.store, self.streams, self.writers, catalog, self.background, bounds)
         self._changes = changes
@@ -79,7 +83,7 @@ class Parts:
         """Open no more streams, and have the clients of those that wait come back, to another replica."""
         self.draining = True
         for writer in self.writers.all():
-            if writer.stream == names.STANDALONE:
+            if writer.token or writer.stream == names.STANDALONE:
                 writer.close(b"" if writer.session.transport == "sse" else events.retry(self.bounds.retry_ms))
 
     def end_session(self, session_id: str) -> None:
@@ -101,7 +105,10 @@ class Parts:
             self._hear_of_change(sender, rest.decode())
         elif kind in (b"call", b"done") and sender != self.replica.name:
             session_id, request = rest.split(b" ", 1)
-            self.calls.heard(kind.decode(), session_id.decode(), request, sender)
+            if kind == b"call":
+                self.calls.heard_of_begin(session_id.decode(), request, sender)
+            else:
+                self.calls.heard_of_end(session_id.decode(), request)
 
     def _hear_own(self, message: bytes) -> None:
         kind, session, rest = message.split(b" ", 2)
@@ -112,6 +119,9 @@ class Parts:
             self.questions.heard_reply(session_id, rest.decode())
         elif kind == b"progress":
             self.questions.heard_progress(session_id, orjson.loads(rest))
+        elif kind == b"received":
+            token, delivered = rest.decode().split(" ")
+            self.receipts.heard(token, delivered=delivered == "1")
         elif kind == b"moved":
             self._hear_of_move(session_id, *rest.decode().split(" "))
 

@@ -2,7 +2,7 @@
 --
 -- KEYS     record, calls, cancellation that came early, stream, set of streams
 -- ARGV     request, replica, stream's name or -, what another call of this id may be (it is lost), seconds to keep it,
---          1 to prime the stream, channel and message for the other replicas or nothing
+--          1 to prime the stream, channel and message for the other replicas, number of the call in its replica
 -- Answers `ok`, `ended`, `cancelled`, or what another call of the same id is.
 
 if redis.call('EXISTS', KEYS[1]) == 0 then
@@ -16,7 +16,7 @@ end
 if redis.call('DEL', KEYS[3]) == 1 then
   return 'cancelled'
 end
-redis.call('HSET', KEYS[2], ARGV[1], mine .. ARGV[3])
+redis.call('HSET', KEYS[2], ARGV[1], mine .. ARGV[3] .. ' ' .. ARGV[9])
 redis.call('EXPIRE', KEYS[2], ARGV[5])
 if ARGV[6] == '1' then
   redis.call('XADD', KEYS[4], '0-*', 'd', '')
@@ -24,7 +24,7 @@ if ARGV[6] == '1' then
   redis.call('SADD', KEYS[5], ARGV[3])
   redis.call('EXPIRE', KEYS[5], ARGV[5])
 end
-if not other and ARGV[8] ~= '' then
+if not other then
   redis.call('PUBLISH', ARGV[7], ARGV[8])
 end
 return 'ok'

@@ -111,10 +111,16 @@ class Sessions:
 
     def touch(self, session: Session) -> None:
         """Note that a session is used: now and then in Redis too, in the background."""
-        now = time.monotonic()
-        if now - session.touched_at >= self._bounds.touched_every_s:
-            session.touched_at = now
+        if self.is_due(session):
             self._background.start(self.renew(session))
+
+    def is_due(self, session: Session) -> bool:
+        """Whether it is time to `renew`; who asks does so."""
+        now = time.monotonic()
+        due = now - session.touched_at >= self._bounds.touched_every_s
+        if due:
+            session.touched_at = now
+        return due
 
     async def renew(self, session: Session) -> bool:
         """Put off the end of a session; return whether it is there still."""

@@ -8,6 +8,7 @@ from mercato.server.mcp.sessions import events, names
 from mercato.server.mcp.sessions.background import Background
 from mercato.server.mcp.sessions.bounds import Bounds
 from mercato.server.mcp.sessions.reader import Reader
+from mercato.server.mcp.sessions.receipts import Receipts
 from mercato.server.mcp.sessions.store import Store
 from mercato.server.mcp.sessions.writer import Writer
 from mercato.server.mcp.sessions.writers import Writers
@@ -26,11 +27,19 @@ class Streams:
     """Adds to streams, and keeps their writers supplied: at once from this process, over Redis from the others."""
 
     def __init__(
-        self, store: Store, reader: Reader, writers: Writers, background: Background, bounds: Bounds, replica: str
+        self,
+        store: Store,
+        reader: Reader,
+        writers: Writers,
+        receipts: Receipts,
+        background: Background,
+        bounds: Bounds,
+        replica: str,
     ) -> None:
         self._store = store
         self._reader = reader
         self._writers = writers
+        self._receipts = receipts
         self._background = background
         self._bounds = bounds
         self._replica = replica
@@ -133,16 +142,17 @@ class Streams:
         return bool(last) and last[0][1].get(b"f") == b"1"
 
     def _listener(self, session_id: str) -> _Listener:
-        return _Listener(self._writers, session_id, self._bounds)
+        return _Listener(self._writers, self._receipts, session_id, self._bounds)
 
 
 class _Listener:
     """Takes in what is published for the open streams of one session."""
 
-    __slots__ = ("_bounds", "_session_id", "_writers")
+    __slots__ = ("_bounds", "_receipts", "_session_id", "_writers")
 
-    def __init__(self, writers: Writers, session_id: str, bounds: Bounds) -> None:
+    def __init__(self, writers: Writers, receipts: Receipts, session_id: str, bounds: Bounds) -> None:
         self._writers = writers
+        self._receipts = receipts
         self._session_id = session_id
         self._bounds = bounds
 
@@ -153,8 +163,9 @@ class _Listener:
         if writer is None:
             return
         if kind == b"entry":
-            number, final, data = rest.split(b" ", 2)
+            number, final, receipt, data = rest.split(b" ", 3)
             writer.offer(int(number), data, final=final == b"1")
+            self._receipts.give(writer, receipt.decode())
         elif kind == b"close":
             writer.close(events.retry(self._bounds.retry_ms))
         elif kind == b"claim":

@@ -153,10 +153,10 @@ class Writer:
             self.leave()
 
     async def flushed(self) -> bool:
-        """Wait until the answer has ended; return whether its last byte was handed to an open connection."""
+        """Wait until all that was taken in is written; return whether it was handed to an open connection."""
         if self._pump is not None:
             await asyncio.wait({self._pump})
-        return self._delivered
+        return self._delivered if self.has_ended else not self._over and is_open(self.scope)
 
     def leave(self) -> None:
         """The client is gone, or might as well be."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection
 from contextlib import suppress
 
-from mercato.server.mcp.sessions import events, names
+from mercato.server.mcp.sessions import events
 from mercato.server.mcp.sessions.background import Background
 from mercato.server.mcp.sessions.bounds import Bounds
 from mercato.server.mcp.sessions.sessions import Sessions
@@ -103,8 +103,14 @@ class Writers:
     def _keep_alive(self, writer: Writer, now: float) -> None:
         writer.wrote_at = now
         writer.push(events.KEEPALIVE)
-        if writer.stream == names.STANDALONE:
-            self._sessions.touch(self._sessions.known(writer.session.id) or writer.session)
+        session = self._sessions.known(writer.session.id) or writer.session
+        if self._sessions.is_due(session):
+            self._background.start(self._renew(writer))
+
+    async def _renew(self, writer: Writer) -> None:
+        """Put off the end of a session that listens; where it has ended nevertheless, there is nothing to listen to."""
+        if not await self._sessions.renew(writer.session):
+            writer.close()
 
     async def _look_at(self, writers: Collection[Writer]) -> None:
         for writer in writers:  # one after the other: those of one credential are answered from memory
