@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,11 +27,13 @@ from benchmarks.options import between
 from benchmarks.paced import run_paced
 from benchmarks.peers import LOCK
 from benchmarks.plugin.mercato_bench.shape import ARGUMENTS, CATALOGUE, MEASURED
-from benchmarks.process import cores
-from benchmarks.wire import FIRST_ID, MODERN, RowFailed, check_answer, rpc_request
+from benchmarks.process import Process, cores
+from benchmarks.wire import FIRST_ID, MODERN, Request, RowFailed, check_answer, rpc_request
 
 MOST_RATIO = 2.0
-COLUMNS = ("one tenant", "what came back", "p50 ms before, then", "p99 ms before, then", "p99 ratio (min-max)", "")
+COLUMNS = ("one tenant", "what came back", "core used", "p50 ms", "p99 ms", "p99 ratio (min-max)", "")
+"""Of two figures in a cell the first is from before, the second from while it misbehaved."""
+_MEASURES = ("core_before", "core_during", "p50_before", "p50_during", "p99_before", "p99_during")
 _SPARE_S = 30
 
 
@@ -44,6 +47,8 @@ class Felt:
     p50_during: float
     p99_before: float
     p99_during: float
+    core_before: float
+    core_during: float
     seen: dict[str, int]
 
     @property
@@ -108,12 +113,19 @@ def _felt(kind: str, deployment: Deployment, rude: BenchTenant, core: int, optio
         request = rpc_request(port, "tools/call", parameters, MODERN, key=deployment.key)
         check_answer(ask(port, request), FIRST_ID)
         run_paced(port, request, per_second=options.per_second, seconds=1)
-        before = run_paced(port, request, per_second=options.per_second, seconds=options.seconds)
+        before, core_before = _calls(process, request, options)
         with _misbehaving(kind, port, rude, options.seconds) as misbehaviour:
-            during = run_paced(port, request, per_second=options.per_second, seconds=options.seconds)
+            during, core_during = _calls(process, request, options)
             seen = _what_it_did(misbehaviour)
     p50, p99 = ([_quantile(calls, share) for calls in (before, during)] for share in (0.5, 0.99))
-    return Felt(kind, len(during), p50[0], p50[1], p99[0], p99[1], seen)
+    return Felt(kind, len(during), p50[0], p50[1], p99[0], p99[1], core_before, core_during, seen)
+
+
+def _calls(process: Process, request: Request, options: argparse.Namespace) -> tuple[list[float], float]:
+    """Call at the pace; return how long each took, and how much of its core the server used meanwhile."""
+    began, cpu_s = time.perf_counter(), process.cpu_s()
+    latencies = run_paced(process.port(), request, per_second=options.per_second, seconds=options.seconds)
+    return latencies, (process.cpu_s() - cpu_s) / (time.perf_counter() - began)
 
 
 @contextmanager
@@ -149,14 +161,13 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 def _row(kind: str, felt: Sequence[Felt]) -> tuple[str, ...]:
     ratios = [one.ratio for one in felt]
     seen = ", ".join(f"{what}: {count:,}" for what, count in sorted(felt[-1].seen.items()))
-    before, during, p99_before, p99_during = (
-        median(getattr(one, name) for one in felt) for name in ("p50_before", "p50_during", "p99_before", "p99_during")
-    )
+    of = {name: median(getattr(one, name) for one in felt) for name in _MEASURES}
     return (
         KINDS[kind],
         seen,
-        f"{before:.1f}, {during:.1f}",
-        f"{p99_before:.1f}, {p99_during:.1f}",
+        f"{of['core_before']:.0%}, {of['core_during']:.0%}",
+        f"{of['p50_before']:.1f}, {of['p50_during']:.1f}",
+        f"{of['p99_before']:.1f}, {of['p99_during']:.1f}",
         f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})",
         "ok" if median(ratios) <= MOST_RATIO else f"over {MOST_RATIO:g}",
     )

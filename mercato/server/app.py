@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -35,7 +35,7 @@ from mercato.server.middleware import BodyLimit, HostCheck, KnownHosts, RequestL
 from mercato.server.oauth.routes import is_open_to_all, oauth_routes
 from mercato.server.runtime import Addresses, Runtime, open_runtime
 from mercato.server.settings import Settings
-from mercato.server.site import MCP_PATH, MESSAGES_PATH, METRICS_PATH, SSE_PATH, Site
+from mercato.server.site import MCP_PATH, MESSAGES_PATH, METRICS_PATH, SSE_PATH, Site, is_endpoint
 from mercato.server.tracing import Tracing
 from mercato.server.web.cookies import Cookies
 from mercato.server.web.page import Web
@@ -52,21 +52,16 @@ class Mercato(Starlette):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        if self.tracing is None or scope["type"] != "http":
-            await self._answer(scope, receive, send)
-        else:
+        if self.tracing is not None and scope["type"] == "http":
             await self.tracing.serve(self._answer, scope, receive, send)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if (
-            self.lane is not None
-            and scope["type"] == "http"
-            and scope["path"] == MCP_PATH
-            and scope["method"] == "POST"
-        ):
-            await self.lane(scope, receive, send)
         else:
-            await super().__call__(scope, receive, send)
+            await self._answer(scope, receive, send)
+
+    def _answer(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        lane = self.lane
+        if lane is not None and scope["type"] == "http" and scope["method"] == "POST" and is_endpoint(scope["path"]):
+            return lane(scope, receive, send)
+        return super().__call__(scope, receive, send)
 
 
 def create_app(
@@ -172,7 +167,8 @@ async def serving(runtime: Runtime, handlers: Handlers, cookies: Cookies) -> Asy
         def behind_authentication(app: ASGIApp) -> Authentication:
             return Authentication(app, runtime.directory, challenges, cookies, runtime.site)
 
-        yield Served(behind_authentication(endpoint), behind_authentication(HttpSse(parts)), legacy, close_streams)
+        sse = behind_authentication(HttpSse(parts, endpoint.limit))
+        yield Served(behind_authentication(endpoint), sse, legacy, close_streams)
 
 
 @dataclass(frozen=True, slots=True)

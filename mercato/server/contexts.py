@@ -24,8 +24,9 @@ from mercato.tenancy.secrets import KeyRing
 from mercato.tools.administration import Administration
 from mercato.tools.arguments import reason_of
 from mercato.tools.call import Call
-from mercato.tools.context import Connected, Conversation, Meter, Settings, ToolContext
+from mercato.tools.context import Clock, Connected, Conversation, Meter, Settings, ToolContext
 from mercato.tools.errors import NotConnected
+from mercato.tools.moments import Moments
 from mercato.tools.replays import Replays
 
 log = structlog.stdlib.get_logger(__name__)
@@ -81,6 +82,7 @@ class ContextFactory:
     ) -> None:
         self._budget = budget
         self.replays = replays
+        self._moments = Moments()
         self._loggers: dict[tuple[int, str], BoundLogger] = {}
         self._database = database
         self._ring = ring
@@ -114,6 +116,10 @@ class ContextFactory:
         """Open a context: what it wrote is committed when the block ends well."""
         meter = self._budget.meter(access)
         return OpenContext(self._made(principal, access, conversation, meter, name, read_only))
+
+    def clock(self, seconds: float) -> Clock:
+        """Return what stops a block after so many seconds."""
+        return Clock(seconds, self._moments)
 
     def _made(
         self,

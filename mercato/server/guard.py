@@ -40,15 +40,18 @@ class Guard:
 
     async def ask_limits(self, principal: Principal, access: Access, tool: Tool) -> None:
         """Take a call of this tool from every limit that it falls under. Raises `LimitReached`."""
-        await self._take(self._of(principal, access, tool.rate, tool.name))
+        await self.take(self.limits_of(principal, access, tool))
+
+    def limits_of(self, principal: Principal, access: Access, tool: Tool) -> Sequence[Window]:
+        """Return the limits that a call falls under: the same for as long as the caller stays as they are."""
+        return self._of(principal, access, tool.rate, tool.name)
 
     async def admit_reading(self, principal: Principal, access: Access) -> None:
         """Let through what is no call (a list, a resource, a prompt): free, but bounded. Raises `LimitReached`."""
-        await self._take(self._of(principal, access, LISTS, ""))
+        await self.take(self._of(principal, access, LISTS, ""))
 
     def settle(self, call: Call, code: str, answer_bytes: int, seconds: float) -> None:
         """Take down what became of an admitted call."""
-        self._usage.push()  # the answer comes after this: what a client has seen was counted
         self._metrics.call(call.tool.name, call.era, code, seconds)
         principal = call.principal
         self._usage.note(
@@ -71,7 +74,8 @@ class Guard:
             )
         )
 
-    async def _take(self, windows: Sequence[Window]) -> None:
+    async def take(self, windows: Sequence[Window]) -> None:
+        """Take one of each limit. Raises `LimitReached`, and then nothing was taken."""
         if self._limiter.take_leased(windows):
             self._metrics.admitted("leased")
             return

@@ -18,7 +18,7 @@ from mercato.server.mcp.messages import error_response
 from mercato.server.site import is_endpoint
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-_REQUEST_ID = re.compile(r"[\w.-]{8,64}")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9_.-]{8,64}")
 log = structlog.stdlib.get_logger(__name__)
 
 _PROCESS, _NUMBERS = secrets.token_hex(4), itertools.count(secrets.randbelow(2**24))
@@ -33,9 +33,9 @@ _CORS_REQUEST_HEADERS = (
 _CORS_RESPONSE_HEADERS = "mcp-session-id, www-authenticate, x-request-id"
 
 
-def request_id_of(given: str) -> str:
+def request_id_of(given: bytes | None) -> str:
     """Return the id of a request: the one that its sender gave, if it has the form of one, or a new one."""
-    return given if given and _REQUEST_ID.fullmatch(given) else f"{_PROCESS}{next(_NUMBERS):08x}"
+    return given.decode() if given and _REQUEST_ID.fullmatch(given) else f"{_PROCESS}{next(_NUMBERS):08x}"
 
 
 class RequestLog:
@@ -50,7 +50,7 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = request_id_of(Headers(scope=scope).get("x-request-id", ""))
+        request_id = request_id_of(dict(reversed(scope["headers"])).get(b"x-request-id"))
         scope.setdefault("state", {})["request_id"] = request_id
         began, status = time.perf_counter(), 0
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import sqlalchemy as sa
 from sqlmodel import col
 
-from mercato.tenancy.database import Database
+from mercato.tenancy.database import Database, TenantDatabase
 from mercato.tenancy.rows import CORE_SCHEMA, TenantOwned, identity, timestamp
 from mercato.tenancy.secrets import KeyRing, Place
 
@@ -154,6 +154,22 @@ def _found(rows: Sequence[Any]) -> list[Found]:
     return [Found(*row[1:]) for row in rows if row.id is not None]
 
 
+async def keep(db: TenantDatabase, call: Called, sealed: bytes, status: Status, at: datetime) -> int:
+    """Keep an answer, in the transaction of its write; return its id."""
+    values = {
+        "principal": call.principal,
+        "tool": call.tool,
+        "fingerprint": call.digest,
+        "key_digest": call.key,
+        "state_digest": call.state,
+        "sealed": sealed,
+        "status": status,
+        "created_at": at,
+    }
+    connection = await db.session.connection()
+    return int((await connection.execute(_KEEP, values)).scalar_one())
+
+
 def seal(ring: KeyRing, call: Called, answer: bytes) -> bytes:
     """Return an answer as it is stored."""
     return ring.seal(answer, _place(call.tenant_id, call.digest))
@@ -199,6 +215,7 @@ async def sweep(database: Database, now: datetime) -> int:
         return len((await (await session.connection()).execute(_SWEEP, {"before": now - KEPT})).all())
 
 
+_KEEP = sa.insert(Answer).returning(col(Answer.id))
 _FORGET = sa.text(
     "delete from mercato.answers where id = any(cast(:ids as bigint[]))"
     " and key_digest is null and state_digest is null and status <> 'abandoned' returning id"

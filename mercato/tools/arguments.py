@@ -69,17 +69,17 @@ _REASONS = {
 
 def parse(model: type[BaseModel], schema: Schema, raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments as the function takes them. Raises `InvalidArguments`."""
-    if not _is_plainly_storable(raw) and (problem := _unstorable(raw)) is not None:
-        raise _invalid(model, schema, raw, [problem])
     try:
         parsed = model.__pydantic_validator__.validate_python(dict(raw))
     except ValidationError as error:
+        if (problem := _unstorable(raw)) is not None:
+            raise _invalid(model, schema, raw, [problem]) from None
         problems = [
             (_path(detail), reason_of(detail)) for detail in error.errors(include_url=False, include_input=False)
         ]
         raise _invalid(model, schema, raw, problems) from None
     arguments: dict[str, Any] = parsed.__dict__
-    # `1e30` is a whole number only now, and validators may make anything.
+    # After validation, which keeps every value: `1e30` is a whole number only now.
     if not _is_plainly_storable(arguments) and (problem := _unstorable(arguments)) is not None:
         raise _invalid(model, schema, raw, [problem])
     return arguments

@@ -85,6 +85,9 @@ class Contexts(Protocol):
     ) -> AbstractAsyncContextManager[ToolContext]:
         """Open the context."""
 
+    def clock(self, seconds: float) -> Clock:
+        """Return what stops a block after so many seconds."""
+
 
 class Guard(Protocol):
     """Stands before and after every call: limits, then usage."""
@@ -154,7 +157,7 @@ async def _run(call: Call, contexts: Contexts) -> Outcome:
     if call.tool.destructive:
         arguments.pop("confirm", None)
     if call.tool.is_raw:
-        return await _run_raw(call, arguments)
+        return await _run_raw(call, contexts, arguments)
     parsed = call.tool.parse(arguments)
     if call.tool.read_only:
         return await _read(call, contexts, parsed)
@@ -164,7 +167,7 @@ async def _run(call: Call, contexts: Contexts) -> Outcome:
 async def _read(call: Call, contexts: Contexts, parsed: Mapping[str, Any]) -> Outcome:
     conversation = Conversation(call.client)
     async with contexts.open(call, conversation, read_only=True) as ctx:
-        value = await _within_time(call, conversation, call.tool.function(ctx, **parsed))
+        value = await _within_time(call, contexts, conversation, call.tool.function(ctx, **parsed))
         return _answer(value, _serialised(call, value))
 
 
@@ -177,16 +180,16 @@ async def _write(call: Call, contexts: Contexts, arguments: Mapping[str, Any], p
             await _confirm(call, conversation, await _question(call, contexts, conversation, arguments, parsed))
         async with contexts.open(call, conversation, read_only=False) as ctx:
             attempt.guard(ctx.db)
-            value = await _within_time(call, conversation, tool.function(ctx, **parsed))
+            value = await _within_time(call, contexts, conversation, tool.function(ctx, **parsed))
             structured = _serialised(call, value)
             outcome, effect = _answer(value, structured), _kept_effect(structured)
             audit.record(ctx.db, principal, tool.name, arguments, effect, request_id=call.request_id)
-            attempt.remember(ctx.db, outcome)
+            await attempt.remember(ctx.db, outcome)
         return outcome
 
 
-async def _run_raw(call: Call, arguments: Mapping[str, Any]) -> Outcome:
-    result = await _within_time(call, None, call.tool.function(call.raw_context, dict(arguments)))
+async def _run_raw(call: Call, contexts: Contexts, arguments: Mapping[str, Any]) -> Outcome:
+    result = await _within_time(call, contexts, None, call.tool.function(call.raw_context, dict(arguments)))
     if not isinstance(result, mcp.CallToolResult | mcp.InputRequiredResult):
         raise TypeError(f"the raw tool {call.tool.name} returned {type(result).__name__}, not a result of the SDK")
     return Outcome(raw=result)
@@ -203,7 +206,7 @@ async def _question(
     if call.tool.question is None:
         return f"{call.tool.wire_title}: {_visible(orjson.dumps(audit.masked(arguments)).decode())}."
     async with contexts.open(call, conversation, read_only=True) as ctx:
-        return _visible(await _within_time(call, None, call.tool.question(ctx, **parsed)))
+        return _visible(await _within_time(call, contexts, None, call.tool.question(ctx, **parsed)))
 
 
 async def _confirm(call: Call, conversation: Conversation, question: str) -> None:
@@ -226,8 +229,10 @@ def _visible(text: str) -> str:
     return "".join(character for character in text if unicodedata.category(character) not in {"Cc", "Cf"})
 
 
-async def _within_time(call: Call, conversation: Conversation | None, running: Awaitable[Any]) -> Any:
-    with Clock(call.tool.timeout_s) as clock:
+async def _within_time(
+    call: Call, contexts: Contexts, conversation: Conversation | None, running: Awaitable[Any]
+) -> Any:
+    with contexts.clock(call.tool.timeout_s) as clock:
         if conversation is not None:
             conversation.clock = clock
         return await running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -18,6 +19,7 @@ from mercato.tenancy.principal import Principal
 from mercato.tenancy.tenants import Tenant
 from mercato.tools.administration import Administration
 from mercato.tools.errors import Declined
+from mercato.tools.moments import MOMENT_S, Moments
 from mercato.tools.schema import Schema, input_schema
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -75,40 +77,50 @@ class Host(Protocol):
 
 
 class Clock:
-    """Stops what runs in its block after some seconds, and can be paused: `asyncio.timeout` at a third of the cost.
+    """Stops what runs in its block after some seconds, and can be paused: `asyncio.timeout` at a fraction of the cost.
 
-    The block ends with `is_over` set instead of an exception of its own; whoever made it says what that means.
+    The block ends with `is_over` set instead of an exception of its own; whoever made it says what that means. What
+    lasts for a moment only never has a timer.
     """
 
-    __slots__ = ("_left_s", "_loop", "_task", "_timer", "is_over")
+    __slots__ = ("_left_s", "_moments", "_task", "_timer", "is_over")
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, moments: Moments) -> None:
         self._left_s = seconds
-        self.is_over = False
+        self._moments = moments
         self._timer: asyncio.TimerHandle | None = None
+        self.is_over = False
 
     def __enter__(self) -> Clock:
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task(self._loop)
-        self.go_on()
+        self._task = asyncio.current_task()
+        self._moments.begin(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
         self.pause()
+        if not self.is_over or self._task is None:
+            return False
         # Somebody else may have cancelled it too: then that goes on.
-        ours = self.is_over and self._task is not None and self._task.uncancel() == 0
-        return ours and kind is not None and issubclass(kind, asyncio.CancelledError)
+        return self._task.uncancel() == 0 and kind is not None and issubclass(kind, asyncio.CancelledError)
+
+    def has_lasted(self) -> None:
+        """A moment is over: from now on it has a timer of its own."""
+        self._left_s -= MOMENT_S
+        self.go_on()
 
     def pause(self) -> None:
         """Let no time pass."""
-        if self._timer is not None:
-            self._left_s = max(0.0, self._timer.when() - self._loop.time())
+        began = self._moments.end(self)
+        if began is not None:
+            self._left_s -= time.monotonic() - began
+        elif self._timer is not None:
+            self._left_s = self._timer.when() - asyncio.get_running_loop().time()
             self._timer.cancel()
             self._timer = None
 
     def go_on(self) -> None:
         """Let time pass again."""
-        self._timer = self._loop.call_later(self._left_s, self._stop)
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, self._left_s), self._stop)
 
     def _stop(self) -> None:
         self._timer = None

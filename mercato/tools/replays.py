@@ -117,7 +117,7 @@ class Attempt(Protocol):
     def guard(self, db: TenantDatabase) -> None:
         """Look once more when the transaction begins, and keep equal calls out of it. It then raises the same."""
 
-    def remember(self, db: TenantDatabase, outcome: Outcome) -> None:
+    async def remember(self, db: TenantDatabase, outcome: Outcome) -> None:
         """Keep the answer, in the transaction of the write."""
 
 

@@ -36,7 +36,7 @@ def main() -> int:
         return _SET_UP
     except (KeyboardInterrupt, asyncio.CancelledError):
         return _INTERRUPTED
-    _show_json(verdicts) if options.json else _show_table(verdicts)
+    _show_json(verdicts, options.replicas) if options.json else _show_table(verdicts, options.replicas)
     return 0 if all(verdict.good for verdict in verdicts) else _FAILED
 
 
@@ -66,16 +66,18 @@ async def _run_all(runs: Sequence[Run], node: Path, packages: Path, results: Pat
     return verdicts
 
 
-def _show_json(verdicts: Sequence[Verdict]) -> None:
+def _show_json(verdicts: Sequence[Verdict], replicas: int) -> None:
     runs = [asdict(verdict) | {"ok": verdict.good} for verdict in verdicts]
-    sys.stdout.write(json.dumps({"ok": all(verdict.good for verdict in verdicts), "runs": runs}) + "\n")
+    said = {"ok": all(verdict.good for verdict in verdicts), "replicas": replicas, "runs": runs}
+    sys.stdout.write(json.dumps(said) + "\n")
 
 
-def _show_table(verdicts: Sequence[Verdict]) -> None:
+def _show_table(verdicts: Sequence[Verdict], replicas: int) -> None:
     console = Console(highlight=False, soft_wrap=True, width=_TABLE_WIDTH)
     strict = ", ".join(run.name for run in RUNS if run.all_must_pass)
     table = Table(
         box=SIMPLE_HEAD,
+        title="One process" if replicas == 1 else f"{replicas} replicas behind a proxy without stickiness",
         caption="Passed and failed count checks; expected, unexpected and stale failures count scenarios.\n"
         f"In {strict} a warning, or a check left out, is an unexpected failure too.",
     )

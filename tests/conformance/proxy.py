@@ -46,9 +46,9 @@ class Proxy:
                 connection.cancel()
             await asyncio.gather(*self._connections, return_exceptions=True)
 
-    def route_of(self, client_port: int) -> Upstream | None:
-        """Return where the request went that came from this port; None where every upstream refused."""
-        return self._routes.get(client_port)
+    def take_route(self, client_port: int) -> Upstream | None:
+        """Return, once, where the request went that came from this port; None where every upstream refused."""
+        return self._routes.pop(client_port, None)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         this = asyncio.current_task()
@@ -82,9 +82,9 @@ class Proxy:
     async def _connect(self, client_port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the next upstream that takes it. Raises `OSError` where none does."""
         self._routes.pop(client_port, None)
-        for _ in range(len(self.upstreams)):
-            upstream = self.upstreams[self._turn % len(self.upstreams)]
-            self._turn += 1
+        self._turn += 1  # once: others connect meanwhile, and each must get to every upstream
+        for place in range(self._turn, self._turn + len(self.upstreams)):
+            upstream = self.upstreams[place % len(self.upstreams)]
             try:
                 connected = await asyncio.open_connection("127.0.0.1", upstream.port)
             except ConnectionRefusedError:

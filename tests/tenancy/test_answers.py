@@ -35,19 +35,9 @@ def keep(database, runtime):
     """Keep an answer of a call; return its id."""
 
     async def write(call, status="committed", at=None):
-        row = Answer(
-            principal=call.principal,
-            tool=call.tool,
-            fingerprint=call.digest,
-            key_digest=call.key,
-            state_digest=call.state,
-            sealed=answers.seal(runtime.ring, call, b"{}"),
-            status=status,
-            created_at=at or utc_now(),
-        )
+        sealed = answers.seal(runtime.ring, call, b"{}")
         async with database.tenant(call.tenant_id) as db:
-            db.session.add(row)
-        return row.id
+            return await answers.keep(db, call, sealed, status, at or utc_now())
 
     return write
 

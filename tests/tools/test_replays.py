@@ -17,7 +17,9 @@ from mercato import Category, ToolContext
 from mercato.tenancy.memberships import Role
 from mercato.tenancy.principal import Principal
 from mercato.tools.call import Call, call_tool
+from mercato.tools.context import Clock
 from mercato.tools.errors import InvalidArguments
+from mercato.tools.moments import Moments
 from mercato.tools.outcome import Outcome
 from mercato.tools.replays import Repeated, fingerprint_of
 
@@ -123,6 +125,9 @@ class Said(BaseModel):
 class Steps:
     """What a call goes through, each step taken down; it stands for contexts, the Guard, replays and the client."""
 
+    def clock(self, seconds):
+        return Clock(seconds, Moments())
+
     can_ask = True
 
     def __init__(self, *, first: Outcome | None = None) -> None:
@@ -149,7 +154,7 @@ class Steps:
     def guard(self, db):
         self.taken.append("guard")
 
-    def remember(self, db, outcome):
+    async def remember(self, db, outcome):
         self.taken.append("remember")
 
     def add(self, entry):

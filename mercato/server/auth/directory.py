@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -95,9 +96,9 @@ class Directory:
             self._callers.put((key, path), caller, generation, until)
         return caller
 
-    def at_hand(self, text: str, path: str) -> Caller | None:
+    def at_hand(self, text: bytes, path: str) -> Caller | None:
         """Return the caller of a key or token that was looked up a moment ago and is still good: at once, or None."""
-        caller = self._callers.get((digest(text), path))
+        caller = self._callers.get((hashlib.sha256(text).digest(), path))
         if caller is None:
             return None
         expires_at = caller.principal.expires_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,13 +13,18 @@ import orjson
 from mcp.server import ServerRequestContext
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from mercato.tools.context import Client, InputRequired
+from mercato.tools.context import InputRequired
 from mercato.tools.errors import ConfirmationNeeded
 from mercato.tools.schema import Schema
 
 
 class Channel:
     """What both eras share: progress goes as a notification of the request."""
+
+    @property
+    def exchange(self) -> str | None:
+        """The exchange of questions that this request goes on with, and whose call has one effect; None for none."""
+        return None
 
     def __init__(self, ctx: ServerRequestContext[Any, Any]) -> None:
         self._ctx = ctx
@@ -53,6 +59,7 @@ class HandshakeChannel(Channel):
 class _Round:
     """What the request state says: the question that was put last, and the answers there are."""
 
+    id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     asked: str | None = None
     answers: dict[str, Mapping[str, Any] | None] = field(default_factory=dict)
 
@@ -78,6 +85,11 @@ class EnvelopeChannel(Channel):
         return _Round(**orjson.loads(self._state)) if self._state else _Round()
 
     @property
+    def exchange(self) -> str | None:
+        """The exchange that this request goes on with."""
+        return self._round.id if self._state else None
+
+    @property
     def can_ask(self) -> bool:
         """Whether the client can put a question to its user."""
         return self._elicits
@@ -93,11 +105,11 @@ class EnvelopeChannel(Channel):
         if not self.can_ask:
             raise _cannot_ask(message, schema)
         question = mcp.ElicitRequest(params=mcp.ElicitRequestFormParams(message=message, requested_schema=schema))
-        state = orjson.dumps({"answers": self._round.answers, "asked": key}).decode()
+        state = orjson.dumps({"id": self._round.id, "answers": self._round.answers, "asked": key}).decode()
         raise InputRequired(mcp.InputRequiredResult(input_requests={key: question}, request_state=state))
 
 
-def channel_of(ctx: ServerRequestContext[Any, Any], params: Any) -> Client:
+def channel_of(ctx: ServerRequestContext[Any, Any], params: Any) -> HandshakeChannel | EnvelopeChannel:
     """Return the channel of a request, by its protocol era."""
     if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
         return EnvelopeChannel(ctx, params.input_responses, params.request_state)

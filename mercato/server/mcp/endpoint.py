@@ -78,7 +78,7 @@ class Endpoint:
         modern = is_modern(scope)
         if message.method is None and modern:  # an answer, though nothing was asked: taken in, as the protocol has it
             await Response(status_code=202)(scope, receive, send)
-        elif (refusal := self._scope_refusal(message, request) or await self._limit(message, request)) is not None:
+        elif (refusal := self._scope_refusal(message, request) or await self.limit(message, request)) is not None:
             await refusal(scope, receive, send)
         elif modern:
             await self._serve_modern(scope, receive, send, message, body)
@@ -112,7 +112,7 @@ class Endpoint:
             return None
         return None
 
-    async def _limit(self, message: Message, request: Request) -> Response | None:
+    async def limit(self, message: Message, request: Request) -> Response | None:
         """Ask the Guard, here and not inside, where no answer can be an HTTP 429; not for what may not be called."""
         caller: Caller = request.state.caller
         try:

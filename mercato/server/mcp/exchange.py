@@ -9,16 +9,15 @@ from typing import Any
 from starlette.types import Message as AsgiMessage
 from starlette.types import Receive, Scope, Send
 
-from mercato.server.mcp.delivery import Delivery, is_open
+from mercato.server.mcp.delivery import AT_ONCE, Delivery, is_open
 from mercato.server.mcp.messages import limit_body
 from mercato.server.mcp.plain import Plain
 from mercato.tools.errors import LimitReached
+from mercato.tools.moments import Moments
 
-WATCH_AFTER_S = 0.05
-"""From when on a running call is watched for its client leaving: what ends sooner is not worth a task."""
 STREAM_AFTER_S = 15
 """From when on an answer becomes an event stream with comments, so that no proxy takes the connection for dead."""
-_JSON = (b"content-type", b"application/json")
+_NONE: dict[str, Any] = {}
 _EVENTS = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-cache, no-transform"),
@@ -33,10 +32,13 @@ class Exchange:
 
     __slots__ = (
         "_delivery",
+        "_is_modern",
+        "_moments",
         "_receive",
         "_send",
         "_streaming",
         "_task",
+        "_timer",
         "_watcher",
         "began",
         "is_cancelled",
@@ -59,17 +61,35 @@ class Exchange:
         self.is_cancelled = False
         self._streaming: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[Any] | None = None
         self._delivery: Delivery | None = None
+        self._moments: Moments
+        self._is_modern: bool
 
     def delivery(self) -> Delivery:
         """Return what tells of the fate of the answer."""
         self._delivery = Delivery()
         return self._delivery
 
-    def watched(self, *, is_modern: bool) -> Watch:
-        """Watch the client for as long as a block lasts: one of the modern era that leaves cancels its call."""
-        return Watch(self, is_modern)
+    def begin(self, moments: Moments, *, is_modern: bool) -> None:
+        """Begin to run a call. After a moment its client is watched: one of the modern era that leaves cancels it."""
+        self._task = asyncio.current_task()
+        self._moments, self._is_modern = moments, is_modern
+        moments.begin(self)
+
+    def end(self) -> None:
+        """Watch no more: the call is over."""
+        if self._moments.end(self) is None:
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._watcher is not None:
+                self._watcher.cancel()
+
+    def has_lasted(self) -> None:
+        """Begin to watch the client, and to think of proxies in between."""
+        self._timer = asyncio.get_running_loop().call_later(STREAM_AFTER_S, self._begin_streaming)
+        self._watcher = asyncio.create_task(self._watch())
 
     def cancel(self) -> None:
         """Cancel the call."""
@@ -102,35 +122,34 @@ class Exchange:
 
     async def send_limit(self, plain: Plain, reached: LimitReached) -> None:
         """Answer that a limit was reached."""
-        retry_after = (b"retry-after", str(reached.retry_after_s).encode())
-        await self.send_json(429, limit_body(plain.id, reached), retry_after)
+        await self.send_json(429, limit_body(plain.id, reached), retry_after_s=reached.retry_after_s)
 
     async def send_result(self, body: bytes) -> None:
         """Answer a call, as JSON or, where it took long, as the last event of its stream."""
-        if self._delivery is not None:
-            await asyncio.sleep(0)  # let the loop see that the connection was closed, if it was
+        # One turn of the loop: the admission of this call leaves before its answer, and a client that left is seen.
+        await asyncio.sleep(0)
         was_open = not self.is_gone and is_open(self.scope)
-        if self._streaming is None:
+        if self._streaming is not None:
+            self._streaming.cancel()
+        if self.status == 0:
             await self.send_json(200, body)
         else:
-            self._streaming.cancel()
             event = b"event: message\r\ndata: " + body + b"\r\n\r\n"
             await self._send({"type": "http.response.body", "body": event, "more_body": False})
         if self._delivery is not None:
             self._delivery.settled(was_open)
 
-    async def send_json(self, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
-        """Answer with JSON."""
+    async def send_json(self, status: int, body: bytes, *, retry_after_s: int | None = None) -> None:
+        """Answer with JSON: in one piece where the connection can, which costs a third."""
         self.status = status
-        length = (b"content-length", str(len(body)).encode())
-        sent = [*headers, length, _JSON, (b"x-request-id", self.request_id.encode())]
-        await self._send({"type": "http.response.start", "status": status, "headers": sent})
-        await self._send({"type": "http.response.body", "body": body})
-
-    def begin_watching(self) -> asyncio.Task[None]:
-        """Wait for the client to leave; the task that is returned ends when it has."""
-        self._watcher = asyncio.create_task(self._watch())
-        return self._watcher
+        waits = b"" if retry_after_s is None else b"retry-after: %d\r\n" % retry_after_s
+        head = b"%bcontent-length: %d\r\ncontent-type: application/json\r\nx-request-id: %b\r\n"
+        lines = head % (waits, len(body), self.request_id.encode())
+        at_once = self.scope.get("extensions", _NONE).get(AT_ONCE)
+        if at_once is None or not at_once(status, lines, body):
+            headers = [tuple(line.split(b": ", 1)) for line in lines.split(b"\r\n")[:-1]]
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
+            await self._send({"type": "http.response.body", "body": body})
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -138,9 +157,10 @@ class Exchange:
         self.is_gone = True
         if self._delivery is not None:
             self._delivery.abandoned()
+        if self._is_modern:
+            self.cancel()
 
-    def begin_streaming(self) -> None:
-        """Begin an event stream, whose comments keep the connection."""
+    def _begin_streaming(self) -> None:
         self._streaming = asyncio.create_task(self._stream())
 
     async def _stream(self) -> None:
@@ -152,53 +172,25 @@ class Exchange:
             await asyncio.sleep(STREAM_AFTER_S)
 
 
-class Watch:
-    """Looks after a call that takes longer than an instant."""
-
-    __slots__ = ("_exchange", "_is_modern", "_timer")
-
-    def __init__(self, exchange: Exchange, is_modern: bool) -> None:  # one caller
-        self._exchange = exchange
-        self._is_modern = is_modern
-
-    def __enter__(self) -> None:
-        exchange, loop = self._exchange, asyncio.get_running_loop()
-        exchange._task = asyncio.current_task()
-        self._timer = loop.call_later(WATCH_AFTER_S, self._begin)
-
-    def _begin(self) -> None:
-        exchange = self._exchange
-        self._timer = asyncio.get_running_loop().call_later(STREAM_AFTER_S, exchange.begin_streaming)
-        watcher = exchange.begin_watching()
-        if self._is_modern:
-            watcher.add_done_callback(lambda done: None if done.cancelled() else exchange.cancel())
-
-    def __exit__(self, *raised: object) -> None:
-        self._timer.cancel()
-        if self._exchange._watcher is not None:
-            self._exchange._watcher.cancel()
-
-
 def result_message(plain: Plain, result: bytes) -> bytes:
     """Return the message that carries a result."""
     return b'{"jsonrpc":"2.0","id":' + plain.id + b',"result":' + result + b"}"
 
 
-async def body_of(receive: Receive) -> tuple[bytes | None, Receive]:
-    """Return the body, and a `receive` that gives it once more; None where it did not come to its end."""
-    taken: list[AsgiMessage] = []
-    while True:
+async def pieces_of(receive: Receive) -> list[AsgiMessage]:
+    """Return what a body came in; the last piece is no `http.request` where it did not come to its end."""
+    message = await receive()
+    pieces = [message]
+    while message["type"] == "http.request" and message.get("more_body"):
         message = await receive()
-        taken.append(message)
-        if message["type"] != "http.request":
-            return None, _again(taken, receive)
-        if not message.get("more_body"):
-            body = message["body"] if len(taken) == 1 else b"".join(part["body"] for part in taken)
-            return body, _again(taken, receive)
+        pieces.append(message)
+    return pieces
 
 
-def _again(taken: list[AsgiMessage], receive: Receive) -> Receive:
+def again(pieces: list[AsgiMessage], receive: Receive) -> Receive:
+    """Return a `receive` that gives the pieces once more."""
+
     async def replay() -> AsgiMessage:
-        return taken.pop(0) if taken else await receive()
+        return pieces.pop(0) if pieces else await receive()
 
     return replay

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -17,15 +17,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mercato.plugins.catalog import Catalog, ScopeMissing, Unknown
 from mercato.server.auth.directory import Caller, Directory
 from mercato.server.guard import Guard
+from mercato.server.limits.windows import Window
 from mercato.server.mcp.definitions import Definitions
-from mercato.server.mcp.exchange import Exchange, body_of, result_message
+from mercato.server.mcp.exchange import Exchange, again, pieces_of, result_message
 from mercato.server.mcp.handlers import Handlers
-from mercato.server.mcp.plain import Plain, PlainReader, plain_head
+from mercato.server.mcp.plain import Head, Plain, PlainReader, plain_head
 from mercato.server.middleware import KnownHosts, request_id_of
 from mercato.server.tracing import Tracing
 from mercato.tools.call import Call
 from mercato.tools.context import Handover
 from mercato.tools.errors import LimitReached, ToolError
+from mercato.tools.moments import Moments
 from mercato.tools.outcome import Outcome
 from mercato.tools.schema import Schema
 from mercato.tools.tool import Tool
@@ -100,32 +102,35 @@ class FastLane:
         self._log = log
         self._max_body_bytes = max_body_bytes
         self._reader = PlainReader()
+        self._moments = Moments()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a POST to the endpoint."""
         head = None if scope["query_string"] else plain_head(scope["headers"])
-        if head is None or int(head.length) > self._max_body_bytes or not self._knows(head.host):
+        if head is None or int(head[b"content-length"]) > self._max_body_bytes or not self._knows(head[b"host"]):
             await self._app(scope, receive, send)
             return
-        caller = self._directory.at_hand(head.authorization[7:].decode("latin-1"), scope["path"])
+        caller = self._directory.at_hand(head[b"authorization"][7:], scope["path"])
         if caller is None:
             await self._app(scope, receive, send)
             return
-        body, rest = await body_of(receive)
-        plain = None if body is None else self._reader.read(head, body)
-        if plain is None or body is None:
-            await self._app(scope, rest, send)
-            return
-        exchange = Exchange(scope, receive, send, request_id_of(head.request_id.decode("latin-1")), len(body))
-        if not await self._answer(exchange, plain, caller, head.session.decode("latin-1")):
-            await self._app(scope, rest, send)
-            return
-        said: dict[str, Any] = {"rpc": plain.method, "tenant_id": caller.access.tenant.id}
-        if plain.name:
-            said["name"] = plain.name[:64]
+        pieces = await pieces_of(receive)
+        body = pieces[0].get("body", b"") if len(pieces) == 1 else b"".join(one.get("body", b"") for one in pieces)
+        plain = self._reader.read(head, body) if pieces[-1]["type"] == "http.request" else None
+        if plain is not None:
+            exchange = Exchange(scope, receive, send, request_id_of(head.get(b"x-request-id")), len(body))
+            if await self._answer(exchange, plain, caller, head):
+                self._note(exchange, plain, caller)
+                return
+        await self._app(scope, again(pieces, receive), send)
+
+    def _note(self, exchange: Exchange, plain: Plain, caller: Caller) -> None:
+        said = {"name": plain.name[:64]} if plain.name else {}
         self._log(
             method="POST",
-            path=scope["path"],
+            path=exchange.scope["path"],
+            rpc=plain.method,
+            tenant_id=caller.access.tenant.id,
             **said,
             status=exchange.status,
             ms=round((time.perf_counter() - exchange.began) * 1000, 1),
@@ -140,12 +145,13 @@ class FastLane:
                 self._known_hosts[host] = known
         return known
 
-    async def _answer(self, exchange: Exchange, plain: Plain, caller: Caller, session_id: str) -> bool:
+    async def _answer(self, exchange: Exchange, plain: Plain, caller: Caller, head: Head) -> bool:
         """Answer a plain request; False, with nothing done, where the application must."""
-        if not plain.is_modern and not self._adopt(plain, caller, session_id):
+        session_id = None if plain.is_modern else head[b"mcp-session-id"].decode("latin-1")
+        if session_id is not None and not self._adopt(plain, caller, session_id):
             return False
         if plain.method == "tools/call":
-            return await self._call(exchange, plain, caller, session_id or None)
+            return await self._call(exchange, plain, caller, session_id)
         if plain.method == "ping":
             await exchange.send_json(200, result_message(plain, b"{}"))
             return True
@@ -170,28 +176,34 @@ class FastLane:
         return True
 
     async def _call(self, exchange: Exchange, plain: Plain, caller: Caller, session_id: str | None) -> bool:
-        tool = self._tool(plain.name, caller)
-        if tool is None:
+        known = caller.memo.get(plain.name, self)
+        if known is self:
+            known = caller.memo[plain.name] = self._callable(plain.name, caller)
+        if known is None:
             return False
-        token = None
-        if session_id is not None and self._calls is not None:
-            try:
-                token = self._calls.begin(session_id, orjson.loads(plain.id), exchange.cancel)
-            except ValueError:
-                return False
+        if session_id is None or self._calls is None:
+            return await self._called(exchange, plain, caller, None, *known)
         try:
-            return await self._called(exchange, plain, caller, session_id, tool)
+            running = self._calls.begin(session_id, orjson.loads(plain.id), exchange.cancel)
+        except ValueError:
+            return False
+        try:
+            return await self._called(exchange, plain, caller, session_id, *known)
         finally:
-            if token is not None and self._calls is not None:
-                self._calls.end(token)
+            self._calls.end(running)
 
-    def _tool(self, name: str, caller: Caller) -> Tool | None:
-        """Return a tool that may be called here; None for all that the application has something to say about."""
+    def _callable(self, name: str, caller: Caller) -> tuple[Tool, Sequence[Window]] | None:
+        """Return a tool that may be called here, and its limits; None where the application has something to say.
+
+        The gate's word holds for as long as the caller is kept: whatever changes it drops the caller.
+        """
         try:
             tool = caller.sees(self._catalog).tool(name)
         except (Unknown, ScopeMissing, ToolError):
             return None
-        return None if tool.is_raw or self._definitions.has_headers(tool) else tool
+        if tool.is_raw or self._definitions.has_headers(tool):
+            return None
+        return tool, self._guard.limits_of(caller.principal, caller.access, tool)
 
     async def _called(
         self,
@@ -200,7 +212,13 @@ class FastLane:
         caller: Caller,
         session_id: str | None,
         tool: Tool,
+        limits: Sequence[Window],
     ) -> bool:
+        try:
+            await self._guard.take(limits)
+        except LimitReached as reached:
+            await exchange.send_limit(plain, reached)
+            return True
         call = Call(
             tool=tool,
             arguments=plain.arguments or {},
@@ -214,14 +232,9 @@ class FastLane:
             within_limits=True,
             delivery=None if tool.read_only else exchange.delivery(),
         )
+        exchange.begin(self._moments, is_modern=plain.is_modern)
         try:
-            await self._guard.ask_limits(caller.principal, caller.access, tool)
-        except LimitReached as reached:
-            await exchange.send_limit(plain, reached)
-            return True
-        try:
-            with exchange.watched(is_modern=plain.is_modern):
-                outcome = await self._run(call, plain)
+            outcome = await (self._handlers.run(call) if self._tracing is None else self._traced(call, plain))
         except Handover:
             state = exchange.scope.setdefault("state", {})
             state["within_limits"], state["admitted_at"] = True, call.admitted_at
@@ -231,14 +244,14 @@ class FastLane:
                 raise
             await exchange.end_cancelled(plain)
             return True
+        finally:
+            exchange.end()
         result = self._definitions.result(outcome.wire(), outcome.wire_meta, is_modern=plain.is_modern)
         await exchange.send_result(result_message(plain, result))
         return True
 
-    async def _run(self, call: Call, plain: Plain) -> Outcome:
-        if self._tracing is None:
-            return await self._handlers.run(call)
-        with self._tracing.call(
+    async def _traced(self, call: Call, plain: Plain) -> Outcome:
+        with self._tracing.call(  # type: ignore[union-attr]  # asked before
             "tools/call",
             name=call.tool.name,
             version=plain.version,

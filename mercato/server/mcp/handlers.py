@@ -29,9 +29,10 @@ from mercato.tenancy.access import Access
 from mercato.tenancy.assistant import Surface
 from mercato.tools.call import Call, call_tool
 from mercato.tools.completer import Completer
-from mercato.tools.context import Clock, Conversation, InputRequired
+from mercato.tools.context import Conversation, InputRequired
 from mercato.tools.errors import ToolError
 from mercato.tools.outcome import Outcome
+from mercato.tools.replays import KEY
 from mercato.tools.schema import Schema
 
 Ctx = ServerRequestContext[Any, Any]
@@ -88,7 +89,9 @@ class Handlers:
             arguments=arguments,
             principal=caller.principal,
             access=caller.access,
-            client=channel_of(ctx, params),
+            client=(client := channel_of(ctx, params)),
+            key=None if params.meta is None else params.meta.get(KEY),
+            state=None if tool.is_raw else client.exchange,
             request_id=request_id_of(ctx),
             raw_context=RawContext(ctx, params, TenantBus(self._changes, caller.access.tenant.id)),
             era="modern" if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS else "legacy",
@@ -220,7 +223,7 @@ class Handlers:
         async with self._contexts.context(
             caller.principal, caller.access, conversation, read_only=True, name=ctx.method
         ) as tool_ctx:
-            with Clock(_READ_TIMEOUT_S) as conversation.clock:
+            with self._contexts.clock(_READ_TIMEOUT_S) as conversation.clock:
                 try:
                     return await function(tool_ctx)
                 except ValidationError as error:  # the plugin's own; that of the request's parameters is the caller's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 from mcp.server import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
+
+from mercato.server.mcp.delivery import Delivery, is_open
 
 _VERSION_HEADER = b"mcp-protocol-version"
 
@@ -35,5 +38,21 @@ class Modern:
             yield
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        await self._manager.handle_request(scope, receive, send)
+        """Answer one request, and tell what became of the answer."""
+        delivery = Delivery()
+        scope.setdefault("state", {})["delivery"] = delivery
+        delivered = False
+
+        async def watched(message: Message) -> None:
+            nonlocal delivered
+            is_last = message["type"] == "http.response.body" and not message.get("more_body")
+            if is_last:
+                await asyncio.sleep(0)  # let the loop see that the connection was closed, if it was
+            was_open = is_last and is_open(scope)
+            await send(message)
+            delivered = delivered or was_open
+
+        try:
+            await self._manager.handle_request(scope, receive, watched)
+        finally:
+            delivery.settled(delivered)

@@ -27,7 +27,7 @@ _ACCEPTED = frozenset(
     }
 )
 _TYPES = frozenset({b"application/json", b"application/json; charset=utf-8"})
-_HANDSHAKE = frozenset(version.encode() for version in HANDSHAKE_PROTOCOL_VERSIONS)
+_HANDSHAKE_OR_NONE = frozenset([None, *(version.encode() for version in HANDSHAKE_PROTOCOL_VERSIONS)])
 _MODERN = frozenset(version.encode() for version in MODERN_PROTOCOL_VERSIONS)
 _MESSAGE = frozenset({"jsonrpc", "id", "method", "params"})
 _PARAMS = frozenset({"name", "arguments", "_meta"})
@@ -39,6 +39,7 @@ _EMITTING = frozenset(
     }
 )
 """What in `_meta` makes a call more than plain."""
+_ONLY_META = frozenset({"_meta"})
 _TRACE = ("traceparent", "tracestate", "baggage")
 """What in `_meta` differs from one request to the next, and says only which trace it belongs to."""
 _EVERY_TRACE = frozenset(_TRACE)
@@ -46,55 +47,28 @@ _VERSION = "io.modelcontextprotocol/protocolVersion"
 _MOST_KEPT = 1_000
 
 
-@dataclass(slots=True)
-class Head:
-    """The headers of a request that may be plain. Values are as they came."""
+Head = dict[bytes, bytes]
+"""The headers of a request that may be plain, by their names in small letters. Values are as they came."""
 
-    host: bytes = b""
-    authorization: bytes = b""
-    content_type: bytes = b""
-    accept: bytes = b""
-    length: bytes = b""
-    version: bytes = b""
-    method: bytes = b""
-    name: bytes = b""
-    session: bytes = b""
-    request_id: bytes = b""
-
-
-_FIELDS = {
-    b"host": "host",
-    b"authorization": "authorization",
-    b"content-type": "content_type",
-    b"accept": "accept",
-    b"content-length": "length",
-    b"mcp-protocol-version": "version",
-    b"mcp-method": "method",
-    b"mcp-name": "name",
-    b"mcp-session-id": "session",
-    b"x-request-id": "request_id",
-}
 _TELLING = frozenset({b"origin", b"x-api-key", b"last-event-id", b"expect"})
 """Headers that change what a request means; others, such as a proxy's, do not."""
+_MCP = frozenset({b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-session-id"})
 
 
 def plain_head(headers: list[tuple[bytes, bytes]]) -> Head | None:
-    """Return the headers if all of them are of plain requests, and each is there once."""
-    head = Head()
-    for name, value in headers:
-        field = _FIELDS.get(name)
-        if field is None:
-            if name in _TELLING or name.startswith(b"mcp-"):
-                return None
-            continue
-        if getattr(head, field):
+    """Return the headers if none of them is there twice or says something that is not plain."""
+    head = dict(headers)
+    if len(head) != len(headers) or not _TELLING.isdisjoint(head):
+        return None
+    for name in head:
+        if name[:4] == b"mcp-" and name not in _MCP:
             return None
-        setattr(head, field, value)
-    if head.content_type not in _TYPES or head.accept not in _ACCEPTED or not head.length.isdigit():
+    if head.get(b"content-type") not in _TYPES or head.get(b"accept") not in _ACCEPTED:
         return None
-    if int(head.length) > LONGEST_BODY_BYTES or not head.authorization.startswith(b"Bearer "):
+    length = head.get(b"content-length", b"")
+    if not length.isdigit() or int(length) > LONGEST_BODY_BYTES:
         return None
-    return head
+    return head if head.get(b"authorization", b"")[:7] == b"Bearer " and b"host" in head else None
 
 
 @dataclass(slots=True)
@@ -131,8 +105,9 @@ class PlainReader:
             return None
         if body.count(b"[") + body.count(b"{") > DEEPEST or not params.keys() <= _PARAMS:
             return None
-        is_modern = head.version in _MODERN
-        plain = Plain(orjson.dumps(request_id), method, is_modern, head.version.decode("latin-1"))  # type: ignore[arg-type]  # looked at next
+        version = head.get(b"mcp-protocol-version", b"")
+        is_modern = version in _MODERN
+        plain = Plain(orjson.dumps(request_id), method, is_modern, version.decode("latin-1"))  # type: ignore[arg-type]  # looked at next
         reads = _READERS.get(method)  # type: ignore[arg-type]
         if reads is None or not reads(plain, head, params):
             return None
@@ -140,9 +115,9 @@ class PlainReader:
 
     def _modern(self, plain: Plain, head: Head, params: dict[str, Any]) -> bool:
         meta = params.get("_meta")
-        if type(meta) is not dict or not _EMITTING.isdisjoint(meta) or head.session:
+        if type(meta) is not dict or not _EMITTING.isdisjoint(meta) or b"mcp-session-id" in head:
             return False
-        if head.method != plain.method.encode() or meta.get(_VERSION) != head.version.decode("latin-1"):
+        if head.get(b"mcp-method") != plain.method.encode() or meta.get(_VERSION) != plain.version:
             return False
         if not _EVERY_TRACE.isdisjoint(meta):
             plain.meta = meta
@@ -163,7 +138,9 @@ class PlainReader:
 
 
 def _handshake(plain: Plain, head: Head, params: dict[str, Any]) -> bool:
-    if not head.session or head.method or head.name or not (head.version in _HANDSHAKE or not head.version):
+    if b"mcp-session-id" not in head or b"mcp-method" in head or b"mcp-name" in head:
+        return False
+    if head.get(b"mcp-protocol-version") not in _HANDSHAKE_OR_NONE:
         return False
     meta = params.get("_meta", {})
     if type(meta) is not dict or not _EMITTING.isdisjoint(meta):
@@ -183,14 +160,14 @@ def _is_call(plain: Plain, head: Head, params: dict[str, Any]) -> bool:
     name, arguments = params.get("name"), params.get("arguments", {})
     if type(name) is not str or type(arguments) is not dict or not name.isascii():
         return False
-    if plain.is_modern and head.name != name.encode():
+    if plain.is_modern and head.get(b"mcp-name") != name.encode():
         return False
     plain.name, plain.arguments = name, arguments
     return True
 
 
 def _is_bare(plain: Plain, head: Head, params: dict[str, Any]) -> bool:
-    return not head.name and params.keys() <= {"_meta"}
+    return b"mcp-name" not in head and params.keys() <= _ONLY_META
 
 
 def _is_modern_only(plain: Plain, head: Head, params: dict[str, Any]) -> bool:

@@ -6,6 +6,7 @@ session ends with its stream: a client of that time cannot come back to it.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from mcp_types.version import LATEST_HANDSHAKE_VERSION
@@ -26,12 +27,16 @@ from mercato.server.mcp.sessions.streams import SessionGone
 from mercato.server.mcp.sessions.writer import Writer
 from mercato.server.site import MESSAGES_PATH, SSE_PATH
 
+Limit = Callable[[Message, Request], Awaitable[Response | None]]
+"""Returns the refusal of a message for which a limit is reached."""
+
 
 class HttpSse:
     """Both addresses of HTTP+SSE as one ASGI application."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, limit: Limit) -> None:
         self._parts = parts
+        self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -44,9 +49,9 @@ class HttpSse:
                 return
             _expect(request, "POST")
             session = await self._session(request)
-            message = read_message(await request.body())
-            await self._message(request, session, message)
-            await Response("Accepted", status_code=202)(scope, receive, send)
+            message = read_message(body := await request.body())
+            request.state.request_bytes = len(body)
+            await (await self._taken(request, session, message))(scope, receive, send)
         except ClientDisconnect:
             return
         except Malformed as broken:
@@ -86,6 +91,13 @@ class HttpSse:
         if session is None:
             raise refusal.unknown_session()
         return session
+
+    async def _taken(self, request: Request, session: Session, message: Message) -> Response:
+        """Take in a message, unless it is one too many; of a call that is, the model reads so on the stream."""
+        if message.method != "tools/call" and (refused := await self._limit(message, request)) is not None:
+            return refused
+        await self._message(request, session, message)
+        return Response("Accepted", status_code=202)
 
     async def _message(self, request: Request, session: Session, message: Message) -> None:
         """Take in a message; what there is to say to it comes on the stream."""

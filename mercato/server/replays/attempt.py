@@ -16,7 +16,6 @@ from mercato.server.replays.fates import Fates, Mark
 from mercato.server.replays.runs import Run, Runs
 from mercato.server.replays.verdict import Verdict, judge
 from mercato.tenancy import answers
-from mercato.tenancy.answers import Answer
 from mercato.tenancy.database import Database, TenantDatabase
 from mercato.tenancy.secrets import KeyRing
 from mercato.tools.outcome import Outcome
@@ -50,7 +49,7 @@ class KeptAttempt:
         self._run: Run | None = None
         self._mark: Mark | None = None
         self._db: TenantDatabase | None = None
-        self._row: Answer | None = None
+        self._answer_id: int | None = None
         self._refusal: Exception | None = None
 
     async def __aenter__(self) -> Self:
@@ -63,31 +62,30 @@ class KeptAttempt:
         self._run = self._memory.runs.begin(self._call)
         self._listen()
         pause_s = PAUSE_S
-        while (verdict := self._judge(await answers.look_up(self._memory.database, self._call, self._now()))).waits:
+        while self._waits_for(verdict := self._judge(await self._look_up())):
             if time.monotonic() > until:
                 raise StillRunning
             await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S) if verdict.is_abandoned else PAUSE_S
+            pause_s = PAUSE_S if verdict.waits else min(pause_s * 1.5, _LONGEST_PAUSE_S)
         self._obey(verdict)
+
+    async def _look_up(self) -> list[answers.Found]:
+        return await answers.look_up(self._memory.database, self._call, self._now())
+
+    def _waits_for(self, verdict: Verdict) -> bool:
+        # The word that a call lost its caller may be this call's own.
+        return verdict.waits or (verdict.is_abandoned and not self._is_abandoned)
 
     def guard(self, db: TenantDatabase) -> None:
         """Look once more when the transaction begins, and keep equal calls out of it."""
         db.open_with(self._open)
 
-    def remember(self, db: TenantDatabase, outcome: Outcome) -> None:
+    async def remember(self, db: TenantDatabase, outcome: Outcome) -> None:
         """Keep the answer, in the transaction of the write."""
-        self._db, call = db, self._call
-        self._row = Answer(
-            principal=call.principal,
-            tool=call.tool,
-            fingerprint=call.digest,
-            key_digest=call.key,
-            state_digest=call.state,
-            sealed=answers.seal(self._memory.ring, call, outcome.kept()),
-            status="undelivered" if self._is_abandoned else "committed",
-            created_at=self._now(),
-        )
-        db.session.add(self._row)
+        self._db = db
+        status: answers.Status = "undelivered" if self._is_abandoned else "committed"
+        sealed = answers.seal(self._memory.ring, self._call, outcome.kept())
+        self._answer_id = await answers.keep(db, self._call, sealed, status, self._now())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -146,7 +144,7 @@ class KeptAttempt:
             has_lock, rows = answers.look_up_within(connection, self._call, self._now(), lock=True)
         if has_lock and is_exact:  # what was found is older than the lock
             _, rows = answers.look_up_within(connection, self._call, self._now())
-        while (verdict := self._judge(rows)).waits and not verdict.is_abandoned:
+        while (verdict := self._judge(rows)).waits:
             connection.execute(_PAUSE)
             _, rows = answers.look_up_within(connection, self._call, self._now())
         self._obey(verdict)
@@ -183,7 +181,7 @@ class KeptAttempt:
         delivery, fates = self._delivery, self._memory.fates
         if delivery is not None:
             delivery.on_abandoned = None
-        answer_id = None if self._row is None else vars(self._row).get("id")
+        answer_id = self._answer_id
         if answer_id is None or self._db is None:
             return  # nothing was written
         if not (ended_well and self._db.is_committed):

@@ -18,7 +18,7 @@ from mercato.tools.replays import Fingerprint
 
 log = structlog.stdlib.get_logger(__name__)
 
-_LINGER_S, _RETRY_S, _STOP_S, _SWEEP_S = 0.02, 0.5, 5.0, 60.0
+_LINGER_S, _RETRY_S, _STOP_S, _SWEEP_S = 0.2, 0.5, 5.0, 60.0
 _MOST_AT_ONCE, _MOST_KEPT, _MOST_UNWRITTEN = 500, 10_000, 50_000
 
 
@@ -99,7 +99,7 @@ class Fates:
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
-            await asyncio.sleep(_LINGER_S)  # others may be decided meanwhile
+            await asyncio.sleep(_LINGER_S)  # one transaction for all that are decided meanwhile
             self._wake.clear()
             try:
                 await self.flush()

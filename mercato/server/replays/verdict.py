@@ -14,9 +14,10 @@ UNDECIDED = timedelta(seconds=2)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be done about a call: give the first answer, wait for what becomes of one, or neither.
+    """What is to be done about a call: give the first answer, or wait, or neither.
 
-    `is_abandoned`: a running call that has lost its caller is waited for. `is_other`: the key belongs to another call.
+    `waits`: for what becomes of an answer. `is_abandoned`: a running call has lost its caller. `is_other`: the key
+    belongs to another call.
     """
 
     first: Found | None = None
@@ -40,7 +41,7 @@ def judge(
             return Verdict(first=row)
     waits = any(row.status == "committed" and row.id not in decided for row in same)
     is_abandoned = any(row.status == "abandoned" and row.created_at > now - patience for row in same)
-    return Verdict(waits=waits or is_abandoned, is_abandoned=is_abandoned)
+    return Verdict(waits=waits, is_abandoned=is_abandoned)
 
 
 def _is_exact(row: Found, call: Called) -> bool:

@@ -10,6 +10,7 @@ import pytest
 
 from mercato.server.mcp.delivery import Delivery
 from mercato.server.replays import replays
+from mercato.tenancy import answers
 from mercato.tenancy.onboarding import local_principal
 from mercato.tools.outcome import Outcome
 from mercato.tools.replays import fingerprint_of
@@ -193,6 +194,25 @@ async def test_a_call_that_nobody_waits_for_leaves_it_to_one_that_has_its_caller
     assert await effects() == codes.count("ok")
 
 
+async def test_a_call_that_has_lost_its_caller_does_not_wait_for_itself(here, acme, effects, rows, monkeypatch):
+    look_up, marked = answers.look_up, []
+
+    async def look_up_late(*arguments):
+        await here.replays.fates.flush()
+        marked.extend(await rows())
+        return await look_up(*arguments)
+
+    monkeypatch.setattr(answers, "look_up", look_up_late)
+    delivery = Delivery()
+    delivery.abandoned()
+    with anyio.fail_after(5):
+        assert (await here.call(acme, delivery=delivery)).code == "ok"
+    assert [row.status for row in marked] == ["abandoned"]
+    await here.replays.fates.flush()
+    assert [row.status for row in await rows()] == ["undelivered"]
+    assert await effects() == 1
+
+
 @pytest.mark.parametrize("name", ["one", "goes on"])
 async def test_the_first_answer_is_given_also_where_the_tool_makes_something_else_of_it(
     here, there, runtime, acme, effects, name
@@ -206,7 +226,7 @@ async def test_the_first_answer_is_given_also_where_the_tool_makes_something_els
         await attempt.look()
         async with runtime.database.tenant(acme.id) as db:
             attempt.guard(db)
-            attempt.remember(db, Outcome(b'{"text":"first"}'))
+            await attempt.remember(db, Outcome(b'{"text":"first"}'))
     delivery.settled(False)
     await here.replays.fates.flush()
     gates[name].before.set()

@@ -142,6 +142,13 @@ async def flood(raw: Any, arguments: dict[str, Any]) -> mcp.CallToolResult:
     return said("flooded")
 
 
+@slow.raw_tool(input_schema=NO_ARGUMENTS, read_only=True)
+async def large(raw: Any, arguments: dict[str, Any]) -> mcp.CallToolResult:
+    """Answer with a lot, right after something else."""
+    await raw.ctx.session.report_progress(1)
+    return said("x" * 3_000_000)
+
+
 @slow.raw_tool(input_schema=NAMED, read_only=True)
 async def deliver(raw: Any, arguments: dict[str, Any]) -> mcp.CallToolResult:
     """Wait at a gate, and note whether the answer reaches its client."""

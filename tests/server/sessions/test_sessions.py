@@ -92,7 +92,7 @@ async def test_a_session_of_another_tenant_or_credential_is_as_unknown_as_one_th
     assert (await owner.call(b, "echo")).status_code == 200
 
 
-async def test_delete_ends_a_session_at_once_at_every_replica(a: Site, b: Site, c: Site, connect):
+async def test_delete_ends_a_session_at_once_at_every_replica(a: Site, b: Site, c: Site, connect, shop: Tenant):
     client = await (await connect()).open(a)
     assert [(await client.call(site, "echo")).status_code for site in (a, b, c)] == [200, 200, 200]
     assert (await client.at(b).delete("/mcp")).status_code == 200
@@ -101,7 +101,7 @@ async def test_delete_ends_a_session_at_once_at_every_replica(a: Site, b: Site, 
             pass
     left = [key async for key in a.runtime.redis.scan_iter(f"mercato:s:{{{client.session_id}}}*")]
     assert left == []
-    assert await a.runtime.redis.zscore(names.tenant_key(await _tenant_of(a, client)), client.session_id) is None
+    assert await a.runtime.redis.zscore(names.tenant_key(shop.id), client.session_id) is None
 
 
 async def test_delete_cancels_what_runs_elsewhere_and_ends_its_streams(a: Site, b: Site, connect, shop: Tenant):
@@ -248,8 +248,3 @@ class _Away:
 
     async def __aexit__(self, *_: object) -> None:
         return None
-
-
-async def _tenant_of(site: Site, client: Any) -> int:
-    caller = site.runtime.directory.at_hand(client.key, "/mcp")
-    return int(caller.access.tenant.id)

@@ -198,8 +198,10 @@ async def test_a_client_that_does_not_read_loses_its_connection_and_may_resume(a
     with anyio.fail_after(20):
         while parts_of(a).calls.running:
             await anyio.lowlevel.checkpoint()
-    entries = await parts_of(b).streams._entries(client.session_id, primed.id.rpartition("_")[0], 0)
-    assert entries[-1][2]
+    async with client.listening(b, primed.id) as stream:
+        messages = [event.message for event in await stream.rest()]
+    assert len(messages) == 301
+    assert messages[-1]["result"]["content"][0]["text"] == "flooded"
 
 
 async def test_a_tenant_may_have_so_many_streams_open_and_another_still_opens_one(
@@ -220,3 +222,39 @@ async def test_a_tenant_may_have_so_many_streams_open_and_another_still_opens_on
 async def test_a_get_that_takes_no_events_is_406(a: Site, connect):
     client = await (await connect()).open(a)
     assert (await client.at(a).get("/mcp", headers={"accept": "application/json"})).status_code == 406
+
+
+async def test_nothing_of_a_session_is_left_when_it_has_ended(a: Site, connect, shop: Tenant):
+    client, gate = await (await connect()).open(a), gates[shop.slug]
+    await client.post(a, call("log"))
+    async with client.listening(a), client.streamed(a, call("step", token="p", gate=shop.slug)) as stream:
+        await stream.message()
+        await parts_of(a).streams.append(client.session_id, names.STANDALONE, [b"{}"])
+        await client.at(a).delete("/mcp")
+        with anyio.fail_after(5):
+            await gate.cancelled.wait()
+            while parts_of(a).calls.running:
+                await anyio.lowlevel.checkpoint()
+    assert [key async for key in a.runtime.redis.scan_iter(f"mercato:s:{{{client.session_id}}}*")] == []
+
+
+async def test_a_stream_that_has_ended_is_kept_for_a_while_and_then_unknown(a: Site, connect, bounds):
+    bounds(kept_s=30)
+    client = await (await connect()).open(a)
+    async with client.streamed(a, call("log")) as stream:
+        primed = (await stream.rest())[0].id
+    key = names.stream_key(client.session_id, primed.partition("_")[0])
+    assert 0 < await a.runtime.redis.ttl(key) <= 30
+    assert not await a.runtime.redis.hlen(names.part_key(client.session_id, "streams"))
+    await a.runtime.redis.delete(key)
+    assert (await client.at(a).get("/mcp", headers={"last-event-id": primed})).status_code == 400
+
+
+async def test_one_message_may_be_long(a: Site, b: Site, connect):
+    client = await (await connect()).open(a)
+    async with client.streamed(a, call("large", token="p")) as stream:
+        events = [event for event in await stream.rest() if event.data]
+    assert len(events[-1].message["result"]["content"][0]["text"]) == 3_000_000
+    async with client.listening(b, events[0].id) as stream:
+        (again,) = await stream.rest()
+    assert again.data == events[-1].data

@@ -1,6 +1,6 @@
 -- Adds messages to a stream, and shows them to whoever writes it to a client elsewhere.
 --
--- KEYS     record, stream, set of streams, waits
+-- KEYS     record, stream, last numbers of open streams, waits
 -- ARGV     channel, stream's name, the most entries, seconds to keep it, id of a question or nothing, its replica,
 --          stamp of the changes that are told with this or nothing, then the messages
 -- Answers the number of the last, or 0 where the session is gone.
@@ -17,11 +17,10 @@ if ARGV[7] ~= '' then
 end
 local number
 for i = 8, #ARGV do
-  local id = redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '0-*', 'd', ARGV[i])
-  number = id:match('%-(%d+)$')
+  number = redis.call('HINCRBY', KEYS[3], ARGV[2], 1)
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '0-' .. number, 'd', ARGV[i])
   redis.call('PUBLISH', ARGV[1], 'entry ' .. ARGV[2] .. ' ' .. number .. ' 0 - ' .. ARGV[i])
 end
 redis.call('EXPIRE', KEYS[2], ARGV[4])
-redis.call('SADD', KEYS[3], ARGV[2])
 redis.call('EXPIRE', KEYS[3], ARGV[4])
-return tonumber(number)
+return number

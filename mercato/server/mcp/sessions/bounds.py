@@ -30,6 +30,8 @@ class Bounds:
     """Changes that come within this are told of once."""
     kept_s: int = 600
     """How long a stream can be resumed once its last message is in it."""
+    reading_s: float = 30
+    """How long a client that has a lot to catch up with may take to read a part of it."""
     reconnect_s: float = 0.5
     redis_s: float = 2
     ending_s: float = 5

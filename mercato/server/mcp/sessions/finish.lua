@@ -1,6 +1,6 @@
 -- Ends a call that is in flight, once, whoever does it, with the last message of its stream, if it has one.
 --
--- KEYS     calls, stream, set of streams
+-- KEYS     calls, stream, last numbers of open streams, streams that have ended
 -- ARGV     request, what it must be still, channel of the session, stream's name, the most entries,
 --          seconds to keep the stream, 1 if the stream ends, message or nothing, channel and message for the
 --          replicas, what asks for a receipt
@@ -15,9 +15,14 @@ redis.call('PUBLISH', ARGV[9], ARGV[10])
 if ARGV[8] == '' then
   return {0, 0}
 end
-local id = redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], '0-*', 'd', ARGV[8], 'f', ARGV[7])
-local number = id:match('%-(%d+)$')
+local number = redis.call('HINCRBY', KEYS[3], ARGV[4], 1)
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], '0-' .. number, 'd', ARGV[8], 'f', ARGV[7])
 redis.call('EXPIRE', KEYS[2], ARGV[6])
-redis.call('SADD', KEYS[3], ARGV[4])
+if ARGV[7] == '1' then
+  redis.call('HDEL', KEYS[3], ARGV[4])
+  redis.call('LPUSH', KEYS[4], ARGV[4])
+  redis.call('LTRIM', KEYS[4], 0, 999)
+  redis.call('EXPIRE', KEYS[4], ARGV[6])
+end
 local entry = 'entry ' .. ARGV[4] .. ' ' .. number .. ' ' .. ARGV[7] .. ' ' .. ARGV[11] .. ' ' .. ARGV[8]
-return {tonumber(number), redis.call('PUBLISH', ARGV[3], entry)}
+return {number, redis.call('PUBLISH', ARGV[3], entry)}

@@ -47,7 +47,7 @@ def stream_key(session_id: str, stream: str) -> str:
 
 
 def part_key(session_id: str, part: str) -> str:
-    """Return the key of another part of a session: `calls`, `waits`, `replies`, `streams`."""
+    """Return the key of another part of a session: `calls`, `waits`, `replies`, `streams`, `ended`."""
     return f"mercato:s:{{{session_id}}}:{part}"
 
 

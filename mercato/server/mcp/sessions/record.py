@@ -58,8 +58,13 @@ class Session:
 
 
 def owner_of(principal: Principal) -> str:
-    """Return what binds a session to whoever opened it: not the token, which is renewed, but what stands behind it."""
-    return f"{principal.kind}:{principal.credential_id}:{principal.grant_id}:{principal.user_id}"
+    """Return what binds a session to whoever opened it: a key, or a person with the client that they signed in with.
+
+    Not the grant: a client that needs a wider one, or a new one, asks its person again in the middle of a session.
+    """
+    if principal.kind == "token":
+        return f"token:{principal.client_id}:{principal.user_id}"
+    return f"{principal.kind}:{principal.credential_id}:{principal.user_id}"
 
 
 def fields_of(session: Session) -> dict[str, str]:

@@ -1,6 +1,6 @@
 -- Makes a call known to all replicas: that it is in flight, where, and on which stream it is answered.
 --
--- KEYS     record, calls, cancellation that came early, stream, set of streams
+-- KEYS     record, calls, cancellation that came early, stream, last numbers of open streams
 -- ARGV     request, replica, stream's name or -, what another call of this id may be (it is lost), seconds to keep it,
 --          1 to prime the stream, channel and message for the other replicas, number of the call in its replica
 -- Answers `ok`, `ended`, `cancelled`, or what another call of the same id is.
@@ -19,9 +19,8 @@ end
 redis.call('HSET', KEYS[2], ARGV[1], mine .. ARGV[3] .. ' ' .. ARGV[9])
 redis.call('EXPIRE', KEYS[2], ARGV[5])
 if ARGV[6] == '1' then
-  redis.call('XADD', KEYS[4], '0-*', 'd', '')
+  redis.call('XADD', KEYS[4], '0-' .. redis.call('HINCRBY', KEYS[5], ARGV[3], 1), 'd', '')
   redis.call('EXPIRE', KEYS[4], ARGV[5])
-  redis.call('SADD', KEYS[5], ARGV[3])
   redis.call('EXPIRE', KEYS[5], ARGV[5])
 end
 if not other then

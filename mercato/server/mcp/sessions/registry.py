@@ -71,6 +71,7 @@ class Registry:
             names.part_key(session_id, "calls"),
             names.stream_key(session_id, stream),
             names.part_key(session_id, "streams"),
+            names.part_key(session_id, "ended"),
         ]
         stays = stream == names.STANDALONE
         kept_s = self._bounds.idle_s if stays else self._bounds.kept_s

@@ -161,13 +161,10 @@ class Sessions:
 
     async def end(self, session_id: str, tenant_id: int) -> None:
         """End a session: every replica hears of it, and ends what it does for it."""
-        first = [names.record_key(session_id), names.part_key(session_id, "streams")]
-        rest = [names.part_key(session_id, part) for part in _PARTS if part != "streams"]
-        standalone = names.stream_key(session_id, names.STANDALONE)
+        parts = [names.part_key(session_id, part) for part in ("streams", "ended", "calls", "waits", "replies")]
+        keys = [names.record_key(session_id), *parts, names.stream_key(session_id, names.STANDALONE)]
         message = f"ended {self._replica} {session_id}"
-        await self._store.run(
-            "end", [*first, *rest, standalone], [names.SHARED, message, names.stream_key(session_id, "")]
-        )
+        await self._store.run("end", keys, [names.SHARED, message, names.stream_key(session_id, "")])
         self.forget(session_id)
         async with self._store.answering() as redis:
             await redis.zrem(names.tenant_key(tenant_id), session_id)

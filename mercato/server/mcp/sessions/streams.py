@@ -102,7 +102,8 @@ class Streams:
 
     async def _claim(self, writer: Writer, after: int | None) -> None:
         session_id, stream = writer.session.id, writer.stream
-        keys = [names.record_key(session_id), names.stream_key(session_id, stream), names.part_key(session_id, "calls")]
+        parts = [names.part_key(session_id, part) for part in ("calls", "streams")]
+        keys = [names.record_key(session_id), names.stream_key(session_id, stream), *parts]
         moved = f"moved {session_id} {stream} {self._replica}"
         given = [names.session_channel(session_id), stream, names.replica_channel(""), moved]
         claimed = await self._store.run("claim", keys, given)
@@ -117,7 +118,7 @@ class Streams:
         else:
             missed = await self._entries(session_id, stream, after)
             writer.start(max(after, missed[0][0] - 1) if missed else after)
-            self._supply(writer, missed)
+            await writer.take_all(missed)
             if not missed and await self._has_ended(session_id, stream):
                 writer.close()
 
@@ -125,11 +126,7 @@ class Streams:
         missed = await self._entries(writer.session.id, writer.stream, writer.last)
         if missed:
             writer.skip_to(missed[0][0])
-            self._supply(writer, missed)
-
-    def _supply(self, writer: Writer, entries: Sequence[tuple[int, bytes, bool]]) -> None:
-        for number, data, final in entries:
-            writer.offer(number, data, final=final)
+            await writer.take_all(missed)
 
     async def _entries(self, session_id: str, stream: str, after: int) -> list[tuple[int, bytes, bool]]:
         async with self._store.answering() as redis:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import structlog
@@ -34,6 +34,7 @@ class Writer:
         "_closing",
         "_delivered",
         "_early",
+        "_early_bytes",
         "_last",
         "_over",
         "_pump",
@@ -67,7 +68,7 @@ class Writer:
         self._last: int | None = None
         self._early: dict[int, tuple[bytes, bool]] = {}
         self._queue: list[bytes] = []
-        self._waiting = self._waiting_bytes = 0
+        self._waiting = self._waiting_bytes = self._early_bytes = 0
         self._started = self._closing = self._over = self._delivered = False
         self._pump: asyncio.Task[None] | None = None
 
@@ -95,19 +96,21 @@ class Writer:
     def start(self, last: int) -> None:
         """Begin the answer; entries up to `last` the client has already."""
         self._last = last
-        self._early = {number: entry for number, entry in self._early.items() if number > last}
+        for number in [number for number in self._early if number <= last]:
+            self._early_bytes -= len(self._early.pop(number)[0])
         self._catch_up()
         self._write()
 
     def offer(self, number: int, data: bytes, *, final: bool = False) -> None:
         """Take in an entry. One that is early waits for those before it; one that was taken in already is left out."""
-        if self._closing or (self._last is not None and number <= self._last):
+        if self._closing or number in self._early or (self._last is not None and number <= self._last):
+            return
+        if len(self._early) >= self._bounds.most_waiting or self._early_bytes > self._bounds.most_waiting_bytes:
+            self.drop()
             return
         self._early[number] = (data, final)
-        if len(self._early) > self._bounds.most_waiting:
-            self.drop()
-        elif self._last is not None:
-            self._catch_up()
+        self._early_bytes += len(data)
+        self._catch_up()
 
     def skip_to(self, number: int) -> None:
         """Give up what comes before an entry: it is not kept any more."""
@@ -115,17 +118,28 @@ class Writer:
             self._last = number - 1
             self._catch_up()
 
+    async def take_all(self, entries: Iterable[tuple[int, bytes, bool]]) -> None:
+        """Take in many entries as fast as the client reads them. One that does not read loses its connection."""
+        for number, data, final in entries:
+            self.offer(number, data, final=final)
+            if self._is_half_full:
+                try:
+                    async with asyncio.timeout(self._bounds.reading_s):
+                        await self.flushed()
+                except TimeoutError:
+                    self.drop()
+
     def push(self, raw: bytes) -> None:
-        """Write bytes that are no entry."""
+        """Write bytes. One message may be as long as it likes; it is what waits before it that is bounded."""
         if self._closing:
+            return
+        if self._waiting >= self._bounds.most_waiting or self._waiting_bytes > self._bounds.most_waiting_bytes:
+            self.drop()
             return
         self._queue.append(raw)
         self._waiting += 1
         self._waiting_bytes += len(raw)
-        if self._waiting > self._bounds.most_waiting or self._waiting_bytes > self._bounds.most_waiting_bytes:
-            self.drop()
-        else:
-            self._write()
+        self._write()
 
     def close(self, parting: bytes = b"") -> None:
         """End the answer, once all that was taken in is written."""
@@ -164,10 +178,16 @@ class Writer:
         self._queue.clear()
         self._early.clear()
 
+    @property
+    def _is_half_full(self) -> bool:
+        bounds = self._bounds
+        return self._waiting > bounds.most_waiting / 2 or self._waiting_bytes > bounds.most_waiting_bytes / 2
+
     def _catch_up(self) -> None:
         while self._last is not None and (entry := self._early.pop(self._last + 1, None)) is not None:
             self._last += 1
             data, final = entry
+            self._early_bytes -= len(data)
             self.push(self._event(self._last, data))
             if final:
                 self.close()
