@@ -6,24 +6,41 @@ import secrets
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
+from mercato import Category, ToolContext
 from mercato.plugins.manager import discover
 from mercato.server.app import create_app
+from mercato.server.changes import Change
 from mercato.server.settings import Settings
 from mercato.tenancy.limits import MOST
 from mercato.tenancy.onboarding import onboard_tenant
 from mercato.tenancy.tenants import Tenant
 from mercato.tools.replays import KEY
 from mercato.tools.schema import example_of
+from tests.inmemory import plugin
 from tests.rows import arguments_with, fill, open_rows
 from tests.server import probe
-from tests.server.conftest import Site, envelope, listening, modern
-from tests.server.sessions import slow
+from tests.server.conftest import HELLO, Site, listening, modern
 from tests.server.sessions.client import McpClient, Stream, call, request
 from tests.server.test_subscriptions import listening as modern_stream
 
 ASKED = {"elicitation": {"form": {}}}
+UNFIT = {"wait_for_ever", "break_down"}
+"""What never ends, and what breaks."""
 LISTS = ("tools/list", "resources/list", "resources/templates/list", "prompts/list")
+
+asking = Category("asking", "Asks.")
+
+
+class Name(BaseModel):
+    name: str
+
+
+@asking.tool(read_only=True)
+async def ask_name(ctx: ToolContext) -> Name:
+    """Ask for a name."""
+    return await ctx.ask("Who are you?", Name)
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +48,11 @@ async def site(anyio_backend, mercato_addresses, tmp_path_factory):
     """A server with every plugin of ours and those of the tests, and limits that nobody reaches."""
     limits = {f"limit_{name}": MOST for name in ("tenant", "caller", "read", "write", "heavy", "lists")}
     settings = Settings(data_dir=tmp_path_factory.mktemp("isolation"), log_level="warning", **limits)
-    found = [*(one for one in discover() if one.built_in), probe.FOUND, slow.FOUND]
+    found = [*(one for one in discover() if one.built_in), probe.FOUND, plugin("asking", register_categories=[asking])]
     async with listening(
         lambda port: create_app(settings.model_copy(update={"port": port}), mercato_addresses, found=found)
     ) as opened:
+        assert opened.runtime.plugins.failures == []
         yield opened
 
 
@@ -76,12 +94,17 @@ async def ours(site: Site, acme: Tenant):
 
 
 @pytest.fixture
-async def strangers(site: Site):
-    """Those of another tenant, in a session of their own: a client, and one without a session."""
-    key = await site.key(await _tenant(site, "Globex"))
+async def globex(site: Site):
+    return await _tenant(site, "Globex")
+
+
+@pytest.fixture
+async def strangers(site: Site, globex: Tenant):
+    """Those of another tenant: a client in a session of its own, and one without."""
+    key = await site.key(globex)
     client = McpClient(key)
     async with site.client(key) as plain:
-        yield await client.open(site), plain
+        yield await client.open(site, HELLO), plain  # which cannot be asked: no call waits for an answer
     await client.close()
 
 
@@ -99,8 +122,8 @@ async def _said(site: Site, strangers: Any, era: str, method: str, params: dict[
 @pytest.mark.parametrize("era", ["modern", "legacy"])
 async def test_no_tool_shows_or_changes_anything(site: Site, rows, acme: Tenant, theirs, strangers, era: str):
     ids, before = sorted(set((await rows.ids(acme.id)).values())), await rows.contents(acme.id)
-    known = set(site.runtime.catalog.tools) - set(probe_that_waits())
-    for tool in (site.runtime.catalog.tools[name] for name in sorted(known)):
+    tools = [tool for tool in site.runtime.catalog.tools.values() if tool.name not in UNFIT]
+    for tool in tools:
         for row_id in ids if any("id" in name for name in tool.input_schema["properties"]) else ids[:1]:
             arguments = arguments_with(tool, row_id)
             said = await _said(site, strangers, era, "tools/call", {"name": tool.name, "arguments": arguments})
@@ -109,9 +132,14 @@ async def test_no_tool_shows_or_changes_anything(site: Site, rows, acme: Tenant,
     assert await rows.contents(acme.id) == before
 
 
-def probe_that_waits() -> list[str]:
-    """The tests' own tools that never end, or whose business is to break."""
-    return ["wait_for_ever", "break_down", "wait", "step", "poll", "deliver", "roots", "flood"]
+async def test_the_secrets_are_shown_to_whom_they_belong(site: Site, rows, acme: Tenant, theirs, ours):
+    ids, showing = sorted(set((await rows.ids(acme.id)).values())), set()
+    for tool in site.runtime.catalog.tools.values():
+        if tool.read_only and tool.category not in {"probe", "asking"}:
+            for row_id in ids:
+                said = (await ours.call(site, tool.name, **arguments_with(tool, row_id))).text
+                showing |= {tool.name for secret in theirs if secret in said}
+    assert len(showing) >= 5, showing
 
 
 @pytest.mark.parametrize("era", ["modern", "legacy"])
@@ -182,30 +210,24 @@ async def test_a_session_of_another_tenant_is_not_there(site: Site, acme: Tenant
     assert (await ours.ask(site, "ping")).json()["result"] == {}
 
 
-async def test_nothing_that_another_tenant_does_comes_on_a_stream(site: Site, ours, acme: Tenant, strangers):
-    thief, plain = strangers
+async def test_nothing_that_another_tenant_does_comes_on_a_stream(site: Site, ours, acme: Tenant, strangers, globex):
+    thief, _ = strangers
     for client in (ours, thief):
         await client.ask(site, "resources/subscribe", {"uri": "probe://thing"})
+    changes = site.runtime.changes
     async with (
         site.client(await site.key(acme)) as listener,
         modern_stream(listener) as (modern_events, _),
         ours.listening(site) as events,
     ):
         await thief.call(site, "change")
-        await thief.call(site, "set_tool_state", tool="echo", enabled=False)
-        await modern(plain, "tools/call", {"name": "change"})
-        await _end_of_nothing(site, ours)
-        assert await _uri_of(events) == "probe://thing"
-        assert (await modern_events.next())["params"]["uri"] == "probe://thing"
-
-
-async def _end_of_nothing(site: Site, ours: McpClient) -> None:
-    """Have something come that is ours: whatever came before it was not."""
-    await ours.call(site, "change")
-
-
-async def _uri_of(events: Stream) -> Any:
-    return (await events.message())["params"]["uri"]
+        await changes.publish(Change("access", acme.id))
+        first = [await events.message() for _ in range(3)] + [await modern_events.next() for _ in range(3)]
+        await changes.publish(Change("access", globex.id))
+        await ours.call(site, "change")
+        second = [await events.message(), await modern_events.next()]
+    assert {message["method"].rpartition("/")[2] for message in first} == {"list_changed"}
+    assert {message["method"] for message in second} == {"notifications/resources/updated"}
 
 
 async def test_an_event_id_of_another_tenant_leads_nowhere(site: Site, ours, strangers):
@@ -223,7 +245,7 @@ async def test_an_event_id_of_another_tenant_leads_nowhere(site: Site, ours, str
 
 async def test_nobody_else_answers_a_question_or_cancels_a_call(site: Site, ours, strangers):
     thief, _ = strangers
-    async with ours.streamed(site, call("ask", 7)) as stream:
+    async with ours.streamed(site, call("ask_name", 7)) as stream:
         question = await stream.message()
         reply = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept", "content": {"name": "Eve"}}}
         assert (await thief.post(site, reply)).status_code == 202
@@ -231,7 +253,7 @@ async def test_nobody_else_answers_a_question_or_cancels_a_call(site: Site, ours
         reply["result"]["content"]["name"] = "Ada"
         await ours.post(site, reply)
         answer = await stream.message()
-    assert answer["result"]["structuredContent"] == {"text": "Hello, Ada!"}
+    assert answer["result"]["structuredContent"] == {"name": "Ada"}
 
 
 async def test_a_request_state_of_another_tenant_is_refused(site: Site, acme: Tenant, strangers):
@@ -270,14 +292,3 @@ async def test_the_message_address_of_another_tenants_sse_stream_is_not_there(si
         sent = [await thief.at(site).post(address, json=request(method)) for method in ("ping", "tools/list")]
     await ours.close()
     assert [answer.status_code for answer in sent] == [404, 404]
-
-
-async def test_a_listener_is_never_told_of_another_tenants_resource(site: Site, acme: Tenant, strangers):
-    _, plain = strangers
-    async with modern_stream(plain) as (events, _), site.client(await site.key(acme)) as client:
-        for _ in range(3):
-            await modern(client, "tools/call", {"name": "change"})
-        body, headers = envelope("tools/call", {"name": "change"})
-        assert (await plain.post("/mcp", json=body, headers=headers)).status_code == 200
-        first = await events.next()
-    assert first["method"] == "notifications/resources/updated"

@@ -89,7 +89,7 @@ def create_app(
             async with _showing_metrics(app, runtime), serving(runtime, handlers, web.cookies) as served:
                 app.state.runtime, app.state.served, app.state.web = runtime, served, web
                 app.state.close_streams = served.close_streams
-                app.lane = fast_lane(app, runtime, handlers, served.legacy, access_log)
+                app.lane = fast_lane(app, runtime, handlers, served, access_log)
                 yield
                 app.lane = None
                 access_log.flush()
@@ -125,7 +125,7 @@ def create_app(
     return app
 
 
-def fast_lane(app: Mercato, runtime: Runtime, handlers: Handlers, legacy: Legacy, access_log: AccessLog) -> FastLane:
+def fast_lane(app: Mercato, runtime: Runtime, handlers: Handlers, served: Served, access_log: AccessLog) -> FastLane:
     """Return the lane of a runtime."""
     return FastLane(
         partial(Starlette.__call__, app),
@@ -135,8 +135,9 @@ def fast_lane(app: Mercato, runtime: Runtime, handlers: Handlers, legacy: Legacy
         handlers=handlers,
         guard=runtime.guard,
         definitions=Definitions(runtime.catalog, runtime.server(handlers)),
-        sessions=legacy.sessions,
-        calls=legacy.calls,
+        listening=served.listening,
+        sessions=served.legacy.sessions,
+        calls=served.legacy.calls,
         tracing=runtime.tracing,
         log=access_log,
         max_body_bytes=runtime.settings.max_body_bytes,
@@ -168,7 +169,7 @@ async def serving(runtime: Runtime, handlers: Handlers, cookies: Cookies) -> Asy
             return Authentication(app, runtime.directory, challenges, cookies, runtime.site)
 
         sse = behind_authentication(HttpSse(parts, endpoint.limit))
-        yield Served(behind_authentication(endpoint), sse, legacy, close_streams)
+        yield Served(behind_authentication(endpoint), sse, legacy, listening, close_streams)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +179,7 @@ class Served:
     endpoint: ASGIApp
     sse: ASGIApp
     legacy: Legacy
+    listening: Listening
     close_streams: Callable[[], None]
 
 

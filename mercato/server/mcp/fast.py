@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mercato.plugins.catalog import Catalog, ScopeMissing, Unknown
+from mercato.server.auth.credentials import Credential
 from mercato.server.auth.directory import Caller, Directory
 from mercato.server.guard import Guard
 from mercato.server.limits.windows import Window
 from mercato.server.mcp.definitions import Definitions
 from mercato.server.mcp.exchange import Exchange, again, pieces_of, result_message
 from mercato.server.mcp.handlers import Handlers
+from mercato.server.mcp.listen import METHOD, Listening
+from mercato.server.mcp.messages import Message
 from mercato.server.mcp.plain import Head, Plain, PlainReader, plain_head
 from mercato.server.middleware import KnownHosts, request_id_of
 from mercato.server.tracing import Tracing
@@ -82,6 +86,7 @@ class FastLane:
         handlers: Handlers,
         guard: Guard,
         definitions: Definitions,
+        listening: Listening,
         sessions: Sessions | None,
         calls: Calls | None,
         tracing: Tracing | None,
@@ -96,6 +101,7 @@ class FastLane:
         self._handlers = handlers
         self._guard = guard
         self._definitions = definitions
+        self._listening = listening
         self._sessions = sessions
         self._calls = calls
         self._tracing = tracing
@@ -117,12 +123,26 @@ class FastLane:
         pieces = await pieces_of(receive)
         body = pieces[0].get("body", b"") if len(pieces) == 1 else b"".join(one.get("body", b"") for one in pieces)
         plain = self._reader.read(head, body) if pieces[-1]["type"] == "http.request" else None
-        if plain is not None:
+        if plain is not None and plain.method == METHOD:
+            del body
+            if await self._listen(scope, receive, send, plain, caller, head):
+                return
+        elif plain is not None:
             exchange = Exchange(scope, receive, send, request_id_of(head.get(b"x-request-id")), len(body))
             if await self._answer(exchange, plain, caller, head):
                 self._note(exchange, plain, caller)
                 return
         await self._app(scope, again(pieces, receive), send)
+
+    def _listen(
+        self, scope: Scope, receive: Receive, send: Send, plain: Plain, caller: Caller, head: Head
+    ) -> Awaitable[bool]:
+        """Serve a stream. No coroutine: a stream may last for days, and each of its frames is memory."""
+        request = Message(orjson.loads(plain.id), METHOD, plain.arguments or {})
+        credential = Credential("header", head[b"authorization"][7:].decode("latin-1"))
+        look_again = partial(self._directory.caller, credential, scope["path"], caller.reach)
+        request_id = (b"x-request-id", request_id_of(head.get(b"x-request-id")).encode())
+        return self._listening.serve(scope, receive, send, request, caller, look_again, request_id)
 
     def _note(self, exchange: Exchange, plain: Plain, caller: Caller) -> None:
         said = {"name": plain.name[:64]} if plain.name else {}

@@ -26,11 +26,12 @@ from mcp.server.subscriptions import (
 from mcp.shared.inbound import InboundModernRoute, classify_inbound_request, find_duplicated_routing_header
 from mcp_types import SERVER_INFO_META_KEY
 from mcp_types.methods import validate_client_request
+from mcp_types.version import LATEST_MODERN_VERSION
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from mercato.plugins.catalog import Catalog
+from mercato.plugins.catalog import Catalog, Visible
 from mercato.server.auth.directory import LONGEST_AGE_S, Caller
 from mercato.server.changes import Change, ChangeBus
 from mercato.server.mcp.delivery import TRANSPORT
@@ -60,6 +61,12 @@ _LISTS: dict[type[ServerEvent], tuple[str, str]] = {
     ResourcesListChanged: ("resources_list_changed", "notifications/resources/list_changed"),
 }
 """Of each list: where it is asked for, and how a change of it is called."""
+_ON_THE_WIRE: dict[type[ServerEvent], str] = {
+    ToolsListChanged: "toolsListChanged",
+    PromptsListChanged: "promptsListChanged",
+    ResourcesListChanged: "resourcesListChanged",
+}
+LookAgain = Callable[[], Awaitable[Caller | None]]
 
 
 class Listening:
@@ -102,9 +109,18 @@ class Listening:
             for stream in list(streams):
                 stream.end()
 
-    async def serve(self, scope: Scope, receive: Receive, send: Send, message: Message, caller: Caller) -> bool:
+    async def serve(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        message: Message,
+        caller: Caller,
+        look_again: LookAgain,
+        *headers: tuple[bytes, bytes],
+    ) -> bool:
         """Serve one stream until it ends; False where the request is one that the SDK has to refuse."""
-        wanted = _wanted(scope, message)
+        wanted = wanted_of(message.params)
         if wanted is None:
             return False
         tenant_id = caller.access.tenant.id
@@ -114,11 +130,12 @@ class Listening:
             )
             await limit_response(message.id, reached)(scope, receive, send)
             return True
-        stream = _Stream(scope, send, message.id, wanted, caller, self._catalog, self._server_info)
+        stream = _Stream(scope, send, message.id, wanted, caller.sees(self._catalog), look_again, self._server_info)
+        del message, caller, wanted, scope, send, look_again  # a stream may last for days: nothing of this is needed
         self._of_tenant.setdefault(tenant_id, set()).add(stream)
         self._due.append((stream.looked_at + KEEPALIVE_S, stream))
         try:
-            await stream.begin()
+            await stream.begin(*headers)
             while (await receive())["type"] != "http.disconnect":
                 pass
         finally:
@@ -179,15 +196,15 @@ class _Stream:
     """One stream."""
 
     __slots__ = (
-        "_caller",
         "_id",
+        "_lists",
         "_look_again",
         "_pump",
         "_queue",
-        "_scope",
         "_send",
         "_server_info",
-        "_wanted",
+        "_transport",
+        "_uris",
         "has_ended",
         "looked_at",
         "readable",
@@ -199,33 +216,32 @@ class _Stream:
         send: Send,
         request_id: Any,
         wanted: mcp.SubscriptionFilter,
-        caller: Caller,
-        catalog: Catalog,
+        visible: Visible,
+        look_again: LookAgain,
         server_info: dict[str, Any],
     ) -> None:
-        self._scope = scope
+        self._transport: Any = scope.get("extensions", {}).get(TRANSPORT)
         self._send = send
         self._id = request_id
-        self._wanted = wanted
-        self._caller = caller
-        self._look_again: Callable[[], Awaitable[Caller | None]] = scope["state"]["look_again"]
+        self._lists = tuple(kind for kind, (asked_for, _) in _LISTS.items() if getattr(wanted, asked_for))
+        self._uris = tuple(wanted.resource_subscriptions or ())
+        self._look_again = look_again
         self._server_info = server_info
-        self._queue: list[bytes] = []
+        self._queue: list[bytes] | None = None
         self._pump: asyncio.Task[None] | None = None
         self.looked_at = asyncio.get_running_loop().time()
         self.has_ended = False
-        self.readable = self._may_read(caller, catalog)
-        self._wanted.resource_subscriptions = sorted(self.readable) or None
+        self.readable = self._may_read(visible)
 
-    async def begin(self) -> None:
+    async def begin(self, *headers: tuple[bytes, bytes]) -> None:
         """Send the head and the acknowledgement of what is honoured."""
-        honoured = self._wanted.model_dump(by_alias=True, mode="json", exclude_none=True)
+        honoured: dict[str, Any] = {_ON_THE_WIRE[kind]: True for kind in self._lists}
+        if self.readable:
+            honoured["resourceSubscriptions"] = sorted(self.readable)
         params = {"notifications": honoured, "_meta": {SUBSCRIPTION_ID_META_KEY: self._id}}
         first = _event({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params})
-        await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await self._send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *headers]})
         await self._send({"type": "http.response.body", "body": first, "more_body": True})
-        if self._queue:
-            self._write()
 
     def tell(self, event: ServerEvent) -> None:
         """Send an event, if it was asked for and may be known."""
@@ -234,9 +250,8 @@ class _Stream:
             if event.uri in self.readable:
                 self._notify("notifications/resources/updated", {"uri": event.uri, "_meta": meta})
             return
-        asked_for, method = _LISTS[type(event)]
-        if getattr(self._wanted, asked_for):
-            self._notify(method, {"_meta": meta})
+        if type(event) in self._lists:
+            self._notify(_LISTS[type(event)][1], {"_meta": meta})
 
     def _notify(self, method: str, params: dict[str, Any]) -> None:
         self.write(_event({"jsonrpc": "2.0", "method": method, "params": params}))
@@ -248,8 +263,7 @@ class _Stream:
         if caller is None:
             self.end()
         elif not self.has_ended:
-            self._caller = caller
-            self.readable = self._may_read(caller, catalog)
+            self.readable = self._may_read(caller.sees(catalog))
 
     def end(self) -> None:
         """End the stream: its last frame is the result of the request."""
@@ -262,7 +276,7 @@ class _Stream:
     def leave(self) -> None:
         """The client is gone, or the stream is over."""
         self.has_ended = True
-        self._queue.clear()
+        self._queue = None
         if self._pump is not None:
             self._pump.cancel()
 
@@ -270,46 +284,43 @@ class _Stream:
         """Write a frame. A client that does not read loses its connection: it asks again, and then reads anew."""
         if self.has_ended:
             return
+        if self._queue is None:
+            self._queue = []
         self._queue.append(frame)
         if sum(map(len, self._queue)) > _MOST_WAITING_BYTES:
             log.warning("a stream was ended: its client does not read")
             self.leave()
-            transport: Any = self._scope.get("extensions", {}).get(TRANSPORT)
-            if transport is not None:
-                transport.abort()
-        else:
-            self._write()
-
-    def _write(self) -> None:
-        if self._pump is None:
+            if self._transport is not None:
+                self._transport.abort()
+        elif self._pump is None:
             self._pump = asyncio.create_task(self._write_all())
 
     async def _write_all(self) -> None:
         try:
             while self._queue:
-                chunk = b"".join(self._queue)
-                self._queue.clear()
+                chunk, self._queue = b"".join(self._queue), None
                 await self._send({"type": "http.response.body", "body": chunk, "more_body": not self.has_ended})
         finally:
             self._pump = None
 
-    def _may_read(self, caller: Caller, catalog: Catalog) -> frozenset[str]:
-        visible = caller.sees(catalog)
-        return frozenset(uri for uri in self._wanted.resource_subscriptions or () if is_readable(visible, uri))
+    def _may_read(self, visible: Visible) -> frozenset[str]:
+        return frozenset(uri for uri in self._uris if is_readable(visible, uri))
 
 
-def _wanted(scope: Scope, message: Message) -> mcp.SubscriptionFilter | None:
-    """Return what a request asks to be told of, if nothing is wrong with it."""
+def is_well_formed(scope: Scope, message: Message) -> bool:
+    """Whether a request's headers say what its body says, as the SDK would have it."""
     headers = Request(scope).headers
     if message.id is None or find_duplicated_routing_header(headers.items()) is not None:
-        return None
+        return False
     body = {"jsonrpc": "2.0", "id": message.id, "method": message.method, "params": message.params}
-    route = classify_inbound_request(body, headers=dict(headers))
-    if not isinstance(route, InboundModernRoute):
-        return None
+    return isinstance(classify_inbound_request(body, headers=dict(headers)), InboundModernRoute)
+
+
+def wanted_of(params: dict[str, Any]) -> mcp.SubscriptionFilter | None:
+    """Return what a request asks to be told of, if nothing is wrong with it."""
     try:
-        validate_client_request(METHOD, route.protocol_version, message.params)
-        return mcp.SubscriptionsListenRequestParams.model_validate(message.params, by_name=False).notifications
+        validate_client_request(METHOD, LATEST_MODERN_VERSION, params)
+        return mcp.SubscriptionsListenRequestParams.model_validate(params, by_name=False).notifications
     except ValidationError:
         return None
 

@@ -30,7 +30,7 @@ _TYPES = frozenset({b"application/json", b"application/json; charset=utf-8"})
 _HANDSHAKE_OR_NONE = frozenset([None, *(version.encode() for version in HANDSHAKE_PROTOCOL_VERSIONS)])
 _MODERN = frozenset(version.encode() for version in MODERN_PROTOCOL_VERSIONS)
 _MESSAGE = frozenset({"jsonrpc", "id", "method", "params"})
-_PARAMS = frozenset({"name", "arguments", "_meta"})
+_PARAMS = frozenset({"name", "arguments", "_meta", "notifications"})
 _EMITTING = frozenset(
     {
         "progressToken",
@@ -40,6 +40,7 @@ _EMITTING = frozenset(
 )
 """What in `_meta` makes a call more than plain."""
 _ONLY_META = frozenset({"_meta"})
+_LISTENING = frozenset({"_meta", "notifications"})
 _TRACE = ("traceparent", "tracestate", "baggage")
 """What in `_meta` differs from one request to the next, and says only which trace it belongs to."""
 _EVERY_TRACE = frozenset(_TRACE)
@@ -158,7 +159,7 @@ def _untraced(meta: dict[str, Any]) -> dict[str, Any] | None:
 
 def _is_call(plain: Plain, head: Head, params: dict[str, Any]) -> bool:
     name, arguments = params.get("name"), params.get("arguments", {})
-    if type(name) is not str or type(arguments) is not dict or not name.isascii():
+    if "notifications" in params or type(name) is not str or type(arguments) is not dict or not name.isascii():
         return False
     if plain.is_modern and head.get(b"mcp-name") != name.encode():
         return False
@@ -168,6 +169,11 @@ def _is_call(plain: Plain, head: Head, params: dict[str, Any]) -> bool:
 
 def _is_bare(plain: Plain, head: Head, params: dict[str, Any]) -> bool:
     return b"mcp-name" not in head and params.keys() <= _ONLY_META
+
+
+def _is_listening(plain: Plain, head: Head, params: dict[str, Any]) -> bool:
+    plain.arguments = params
+    return plain.is_modern and b"mcp-name" not in head and params.keys() <= _LISTENING
 
 
 def _is_modern_only(plain: Plain, head: Head, params: dict[str, Any]) -> bool:
@@ -183,6 +189,7 @@ _READERS: dict[str, Callable[[Plain, Head, dict[str, Any]], bool]] = {
     "tools/list": _is_bare,
     "server/discover": _is_modern_only,
     "ping": _is_handshake_only,
+    "subscriptions/listen": _is_listening,
 }
 
 
