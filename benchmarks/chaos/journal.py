@@ -28,7 +28,7 @@ class Entry:
     replica: Replica | None = None
     outcome: Outcome = "open"
     text: str = ""
-    """The note that it reads or writes."""
+    """The note that it writes."""
 
     def end(self, outcome: Outcome) -> None:
         """Note what came of it."""
@@ -64,7 +64,7 @@ class Journal:
             self.shown.append(f"{time.monotonic() - self._began:.1f} s: {kind}: {detail[:400]}")
 
     def history(self, text: str) -> str:
-        """Return what was asked about a note."""
+        """Return how often a note was asked for, and what came of it."""
         tries = [one for one in self.entries if one.text == text]
         return "; ".join(
             f"{self._when(one.began)} to {self._when(one.ended)} {one.outcome}, {self._where(one)}" for one in tries

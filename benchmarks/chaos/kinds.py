@@ -22,6 +22,11 @@ _RETRY_S = (0.05, 0.5)
 _LOST = "was lost"
 
 
+def written(tool: str, arguments: dict[str, Any]) -> str:
+    """Return the note that a call writes, if it is one that does."""
+    return str(arguments["text"]) if tool == "write_note" else ""
+
+
 class ModernClient(Client):
     """Calls without a session: 2026-07-28."""
 
@@ -33,7 +38,7 @@ class ModernClient(Client):
 
     async def call(self, tool: str, arguments: dict[str, Any], meta: dict[str, Any], *, drops: bool) -> bool:
         """Call a tool; return whether its answer came."""
-        entry, request_id = self.journal.begin("call", self.tenant, arguments.get("text", "")), self.next_id()
+        entry, request_id = self.journal.begin("call", self.tenant, written(tool, arguments)), self.next_id()
         headers = {"mcp-protocol-version": MODERN, "mcp-method": "tools/call", "mcp-name": tool}
         params = {"name": tool, "arguments": arguments, "_meta": {**_META, **meta}}
         message = {"jsonrpc": "2.0", "id": request_id, "method": "tools/call", "params": params}
@@ -112,7 +117,7 @@ class LegacyClient(Client):
 
     async def call(self, tool: str, arguments: dict[str, Any], meta: dict[str, Any], *, drops: bool) -> bool:
         """Call a tool; return whether its answer came, on this connection or another."""
-        entry = self.journal.begin("call", self.tenant, arguments.get("text", ""))
+        entry = self.journal.begin("call", self.tenant, written(tool, arguments))
         last, request_id = list[str](), self.next_id()
         params = {"name": tool, "arguments": arguments, **({"_meta": meta} if meta else {})}
         message = {"jsonrpc": "2.0", "id": request_id, "method": "tools/call", "params": params}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
@@ -23,12 +24,14 @@ class Proxy:
     """Forwards every request to the next of its upstreams, bytes as they come, so that streams stream.
 
     A connection that is refused is tried on the others, and nothing else ever is: a request that was sent once may have
-    had its effect. With a key, every request is given it: the suite cannot send one itself.
+    had its effect. With a key, every request is given it: the suite cannot send one itself. `refused` counts
+    connections, `routed` requests by the port that they went to.
     """
 
     def __init__(self, upstreams: Sequence[Upstream] = (), *, key: str | None = None) -> None:
         self.upstreams = list(upstreams)
         self.refused = 0
+        self.routed: Counter[int] = Counter()
         self._key = key
         self._turn = 0
         self._routes: dict[int, Upstream] = {}
@@ -91,6 +94,7 @@ class Proxy:
                 self.refused += 1
                 continue
             self._routes[client_port] = upstream
+            self.routed[upstream.port] += 1
             return connected
         raise ConnectionRefusedError("every upstream refused")
 

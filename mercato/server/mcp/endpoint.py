@@ -21,7 +21,7 @@ from mercato.server.auth.challenge import Challenge, needed_scope
 from mercato.server.auth.directory import Caller
 from mercato.server.guard import Guard
 from mercato.server.mcp.legacy import Legacy
-from mercato.server.mcp.listen import METHOD, Listening, is_well_formed
+from mercato.server.mcp.listen import METHOD, Listening, is_well_formed, wanted_of
 from mercato.server.mcp.messages import Malformed, Message, limit_response, read_message
 from mercato.server.mcp.modern import Modern, is_modern
 from mercato.tenancy.assistant import Surface
@@ -88,8 +88,9 @@ class Endpoint:
     async def _serve_modern(self, scope: Scope, receive: Receive, send: Send, message: Message, body: bytes) -> None:
         caller: Caller = scope["state"]["caller"]
         if message.method == METHOD and is_well_formed(scope, message):
-            look_again = scope["state"]["look_again"]
-            if await self._listening.serve(scope, receive, send, message, caller, look_again):
+            wanted, look_again = wanted_of(message.params), scope["state"]["look_again"]
+            if wanted is not None:
+                await self._listening.serve(scope, receive, send, message.id, wanted, caller, look_again)
                 return
         await self._modern.handle(scope, _replayed(body, receive), send)
 

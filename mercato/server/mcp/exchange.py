@@ -34,8 +34,6 @@ class Exchange:
         "_delivery",
         "_is_modern",
         "_moments",
-        "_receive",
-        "_send",
         "_streaming",
         "_task",
         "_timer",
@@ -43,16 +41,18 @@ class Exchange:
         "began",
         "is_cancelled",
         "is_gone",
+        "receive",
         "request_bytes",
         "request_id",
         "scope",
+        "send",
         "status",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str, request_bytes: int) -> None:
         self.scope = scope
-        self._receive = receive
-        self._send = send
+        self.receive = receive
+        self.send = send
         self.request_id = request_id
         self.request_bytes = request_bytes
         self.began = time.perf_counter()
@@ -135,7 +135,7 @@ class Exchange:
             await self.send_json(200, body)
         else:
             event = b"event: message\r\ndata: " + body + b"\r\n\r\n"
-            await self._send({"type": "http.response.body", "body": event, "more_body": False})
+            await self.send({"type": "http.response.body", "body": event, "more_body": False})
         if self._delivery is not None:
             self._delivery.settled(was_open)
 
@@ -148,11 +148,11 @@ class Exchange:
         at_once = self.scope.get("extensions", _NONE).get(AT_ONCE)
         if at_once is None or not at_once(status, lines, body):
             headers = [tuple(line.split(b": ", 1)) for line in lines.split(b"\r\n")[:-1]]
-            await self._send({"type": "http.response.start", "status": status, "headers": headers})
-            await self._send({"type": "http.response.body", "body": body})
+            await self.send({"type": "http.response.start", "status": status, "headers": headers})
+            await self.send({"type": "http.response.body", "body": body})
 
     async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+        while (await self.receive())["type"] != "http.disconnect":
             pass
         self.is_gone = True
         if self._delivery is not None:
@@ -166,9 +166,9 @@ class Exchange:
     async def _stream(self) -> None:
         self.status = 200
         headers = [*_EVENTS, (b"x-request-id", self.request_id.encode())]
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
         while True:
-            await self._send({"type": "http.response.body", "body": _PING, "more_body": True})
+            await self.send({"type": "http.response.body", "body": _PING, "more_body": True})
             await asyncio.sleep(STREAM_AFTER_S)
 
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import orjson
+from mcp_types import SubscriptionFilter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mercato.plugins.catalog import Catalog, ScopeMissing, Unknown
@@ -23,8 +24,7 @@ from mercato.server.limits.windows import Window
 from mercato.server.mcp.definitions import Definitions
 from mercato.server.mcp.exchange import Exchange, again, pieces_of, result_message
 from mercato.server.mcp.handlers import Handlers
-from mercato.server.mcp.listen import METHOD, Listening
-from mercato.server.mcp.messages import Message
+from mercato.server.mcp.listen import METHOD, Listening, wanted_of
 from mercato.server.mcp.plain import Head, Plain, PlainReader, plain_head
 from mercato.server.middleware import KnownHosts, request_id_of
 from mercato.server.tracing import Tracing
@@ -123,34 +123,47 @@ class FastLane:
         pieces = await pieces_of(receive)
         body = pieces[0].get("body", b"") if len(pieces) == 1 else b"".join(one.get("body", b"") for one in pieces)
         plain = self._reader.read(head, body) if pieces[-1]["type"] == "http.request" else None
-        if plain is not None and plain.method == METHOD:
-            del body
-            if await self._listen(scope, receive, send, plain, caller, head):
+        if plain is None:
+            await self._app(scope, again(pieces, receive), send)
+            return
+        exchange = Exchange(scope, receive, send, request_id_of(head.get(b"x-request-id")), len(body))
+        if plain.method == METHOD:
+            wanted = wanted_of(plain.arguments or {})
+            if wanted is not None:
+                serving, tenant_id = self._listen(exchange, plain, caller, head, wanted), caller.access.tenant.id
+                del pieces, head, body, plain, caller, wanted, scope, receive, send  # a stream may last for days
+                exchange.status = await serving
+                self._note(exchange, METHOD, "", tenant_id)
                 return
-        elif plain is not None:
-            exchange = Exchange(scope, receive, send, request_id_of(head.get(b"x-request-id")), len(body))
-            if await self._answer(exchange, plain, caller, head):
-                self._note(exchange, plain, caller)
-                return
+        elif await self._answer(exchange, plain, caller, head):
+            self._note(exchange, plain.method, plain.name, caller.access.tenant.id)
+            return
         await self._app(scope, again(pieces, receive), send)
 
     def _listen(
-        self, scope: Scope, receive: Receive, send: Send, plain: Plain, caller: Caller, head: Head
-    ) -> Awaitable[bool]:
-        """Serve a stream. No coroutine: a stream may last for days, and each of its frames is memory."""
-        request = Message(orjson.loads(plain.id), METHOD, plain.arguments or {})
+        self, exchange: Exchange, plain: Plain, caller: Caller, head: Head, wanted: SubscriptionFilter
+    ) -> Awaitable[int]:
         credential = Credential("header", head[b"authorization"][7:].decode("latin-1"))
-        look_again = partial(self._directory.caller, credential, scope["path"], caller.reach)
-        request_id = (b"x-request-id", request_id_of(head.get(b"x-request-id")).encode())
-        return self._listening.serve(scope, receive, send, request, caller, look_again, request_id)
+        look_again = partial(self._directory.caller, credential, exchange.scope["path"], caller.reach)
+        request_id = (b"x-request-id", exchange.request_id.encode())
+        return self._listening.serve(
+            exchange.scope,
+            exchange.receive,
+            exchange.send,
+            orjson.loads(plain.id),
+            wanted,
+            caller,
+            look_again,
+            request_id,
+        )
 
-    def _note(self, exchange: Exchange, plain: Plain, caller: Caller) -> None:
-        said = {"name": plain.name[:64]} if plain.name else {}
+    def _note(self, exchange: Exchange, rpc: str, name: str, tenant_id: int) -> None:
+        said = {"name": name[:64]} if name else {}
         self._log(
             method="POST",
             path=exchange.scope["path"],
-            rpc=plain.method,
-            tenant_id=caller.access.tenant.id,
+            rpc=rpc,
+            tenant_id=tenant_id,
             **said,
             status=exchange.status,
             ms=round((time.perf_counter() - exchange.began) * 1000, 1),

@@ -114,28 +114,30 @@ class Listening:
         scope: Scope,
         receive: Receive,
         send: Send,
-        message: Message,
+        request_id: Any,
+        wanted: mcp.SubscriptionFilter,
         caller: Caller,
         look_again: LookAgain,
         *headers: tuple[bytes, bytes],
-    ) -> bool:
-        """Serve one stream until it ends; False where the request is one that the SDK has to refuse."""
-        wanted = wanted_of(message.params)
-        if wanted is None:
-            return False
+    ) -> int:
+        """Serve one stream until it ends; return the status that it was answered with."""
         tenant_id = caller.access.tenant.id
         if len(self._of_tenant.get(tenant_id, ())) >= MOST_STREAMS:
             reached = LimitReached(
                 "streams", whose="this tenant", most=MOST_STREAMS, window_s=0, retry_after_s=_RETRY_S
             )
-            await limit_response(message.id, reached)(scope, receive, send)
-            return True
-        stream = _Stream(scope, send, message.id, wanted, caller.sees(self._catalog), look_again, self._server_info)
-        del message, caller, wanted, scope, send, look_again  # a stream may last for days: nothing of this is needed
+            refusal = limit_response(request_id, reached)
+            refusal.raw_headers.extend(headers)
+            await refusal(scope, receive, send)
+            return 429
+        stream = _Stream(scope, send, request_id, wanted, caller.sees(self._catalog), look_again, self._server_info)
+        head, headers = headers, ()
+        del request_id, caller, wanted, scope, send, look_again  # a stream may last for days: none of this is needed
         self._of_tenant.setdefault(tenant_id, set()).add(stream)
         self._due.append((stream.looked_at + KEEPALIVE_S, stream))
         try:
-            await stream.begin(*headers)
+            await stream.begin(*head)
+            del head
             while (await receive())["type"] != "http.disconnect":
                 pass
         finally:
@@ -144,7 +146,7 @@ class Listening:
             streams.discard(stream)
             if not streams:
                 del self._of_tenant[tenant_id]
-        return True
+        return 200
 
     def _hear(self, change: Change) -> None:
         if change.tenant_id:
