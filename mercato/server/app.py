@@ -21,6 +21,7 @@ from mercato.server.auth.middleware import Authentication
 from mercato.server.gauges import watch, watch_streams
 from mercato.server.health import probe
 from mercato.server.logs import AccessLog
+from mercato.server.mcp.announcement import announce
 from mercato.server.mcp.callers import HttpCallers
 from mercato.server.mcp.definitions import Definitions
 from mercato.server.mcp.endpoint import Endpoint
@@ -89,6 +90,7 @@ def create_app(
             async with _showing_metrics(app, runtime), serving(runtime, handlers, web.cookies) as served:
                 app.state.runtime, app.state.served, app.state.web = runtime, served, web
                 app.state.close_streams = served.close_streams
+                await announce(runtime.catalog, runtime.redis, runtime.changes)
                 app.lane = fast_lane(app, runtime, handlers, served, access_log)
                 yield
                 app.lane = None
@@ -241,6 +243,7 @@ async def _readyz(request: Request) -> JSONResponse:
     body = {
         "status": "ready" if ready else "unavailable",
         "services": {name: service.public() for name, service in services.items()},
+        "limits": "counted by this process alone" if runtime.limiter.local else "shared",
         "plugins": {"loaded": sorted(runtime.plugins.loaded), "disabled": _disabled(runtime)},
     }
     return JSONResponse(body, status_code=200 if ready else 503)

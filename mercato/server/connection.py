@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sized
 from functools import partial
 from typing import Any
 
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 MOST_HEAD_BYTES = 64 * 1024
@@ -13,6 +16,8 @@ MOST_IGNORED_BYTES = 16 * 1024 * 1024
 """Of a body that goes on although its request was answered: so much is read, that the client may read the answer."""
 LEAST_READ_BYTES = 16 * 1024
 """Of what waits for a client: so much must it read in each `unread_timeout_s`."""
+MOST_PIPELINED = 32
+"""Requests that wait behind one that is not answered yet: nobody who means well sends that many."""
 _BLANK = (b" ", b"\t")
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -36,6 +41,22 @@ def answer_at_once(cycle: RequestResponseCycle, status: int, head: bytes, body: 
     return True
 
 
+class TooManyRequests(Exception):
+    """A client sends more requests before their answers than are kept for it."""
+
+
+class _Flow(FlowControl):
+    """Reads no further while requests wait: uvicorn reads on with each answer, and what waits would only grow."""
+
+    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        if not self._pipeline:
+            super().resume_reading()
+
+
 class BoundedConnection(HttpToolsProtocol):
     """uvicorn's protocol with deadlines: for the head of a request, for its body, and for reading the answer.
 
@@ -51,6 +72,8 @@ class BoundedConnection(HttpToolsProtocol):
     body_timeout_s: float = 10
     unread_timeout_s: float = 30
 
+    _answered: RequestResponseCycle | None = None
+    """The request that is being answered; others may wait behind it."""
     _ended: Any = None
     """The scope of the last request that has come in wholly."""
     _head_bytes = 0
@@ -61,6 +84,7 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         self._await(self.head_timeout_s)
 
     def data_received(self, data: bytes) -> None:
@@ -74,6 +98,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head has ended; the body has a deadline of its own, from here on."""
+        if len(self.pipeline) >= MOST_PIPELINED:
+            raise TooManyRequests
         if self._deadline is not None:
             self._forget_deadline()
             self._head_bytes = self._ignored_bytes = 0
@@ -110,7 +136,10 @@ class BoundedConnection(HttpToolsProtocol):
             self._forget_unread()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP."""
+        """Refuse what is no HTTP; where others wait before it there is no telling whose answer that would be."""
+        if self.pipeline:
+            self.transport.abort()
+            return
         super().send_400_response(msg)
         self._end()
 
@@ -126,10 +155,18 @@ class BoundedConnection(HttpToolsProtocol):
             self._await_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Forget the connection; uvicorn tells only the request that came last."""
         self._forget_deadline()
         self._forget_unread()
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
+        self.pipeline.clear()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     @property
     def _in_head(self) -> bool:

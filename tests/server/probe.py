@@ -23,6 +23,7 @@ class Log:
     def __init__(self) -> None:
         self.started = anyio.Event()
         self.cancelled = anyio.Event()
+        self.told = anyio.Event()
 
 
 log = Log()
@@ -58,6 +59,24 @@ async def wait_for_ever(ctx: ToolContext) -> Said:
 
 
 @probe.tool(read_only=True)
+async def wait_until_told(ctx: ToolContext) -> Said:
+    """Wait until the test says so."""
+    log.started.set()
+    await log.told.wait()
+    return Said(text="told")
+
+
+class Name(BaseModel):
+    name: str = Field(description="What you are called.")
+
+
+@probe.tool(read_only=True)
+async def ask_name(ctx: ToolContext) -> Said:
+    """Ask for a name."""
+    return Said(text=(await ctx.ask("Who are you?", Name)).name)
+
+
+@probe.tool(read_only=True)
 async def break_down(ctx: ToolContext) -> Said:
     """Fail with words that must not leave the server."""
     raise RuntimeError("select * from secrets where password = 'hunter2'")
@@ -67,6 +86,13 @@ async def break_down(ctx: ToolContext) -> Said:
 async def refuse(ctx: ToolContext) -> Said:
     """Fail with words for the model."""
     raise ToolError("There is no such thing.", field="thing", allowed=["this", "that"], next_step="Try `that`.")
+
+
+@probe.tool(read_only=True)
+async def pay(ctx: ToolContext, cents: Annotated[int, Field(description="How many cents.")]) -> Said:
+    """Do what costs money."""
+    await ctx.spend(cents)
+    return Said(text=f"{cents} cents")
 
 
 @probe.tool(read_only=True, admin=True)

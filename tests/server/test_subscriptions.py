@@ -12,6 +12,7 @@ import orjson
 from redis.asyncio import Redis
 
 from mercato.server.changes import CHANNEL, Change, ChangeBus
+from mercato.server.mcp.announcement import KEY, announce
 from mercato.tenancy.grants import disable_tool
 from mercato.tenancy.tenants import Tenant
 from tests.server.conftest import Site, envelope, modern
@@ -137,3 +138,13 @@ async def test_what_was_switched_off_is_not_told_of_any_more(site: Site, acme: T
         await site.runtime.changes.publish(Change("resource", acme.id, "probe://thing"))
         await site.runtime.changes.publish(Change("catalog", acme.id))
         assert (await stream.next())["method"] == "notifications/tools/list_changed"
+
+
+async def test_a_server_that_starts_with_other_plugins_tells_the_listeners_of_every_tenant(site: Site, acme: Tenant):
+    runtime = site.runtime
+    async with site.client(await site.key(acme)) as client, listening(client) as (stream, _):
+        await runtime.redis.set(KEY, b"what another version of it served")
+        assert await announce(runtime.catalog, runtime.redis, runtime.changes)
+        methods = {(await stream.next())["method"] for _ in range(3)}
+    assert "notifications/tools/list_changed" in methods
+    assert not await announce(runtime.catalog, runtime.redis, runtime.changes)  # the same again is no news

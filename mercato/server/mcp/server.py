@@ -16,6 +16,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from mercato.server.mcp.handlers import Ctx, Handlers
+from mercato.server.mcp.sessions.record import owner_of
 from mercato.server.tracing import TracedMessages, Tracing
 from mercato.tenancy.secrets import KeyRing
 
@@ -73,9 +74,7 @@ def _ttl_ms(method: str) -> int:
 def _security(ring: KeyRing, handlers: Handlers) -> RequestStateSecurity:
     def bound(ctx: Ctx) -> str:
         principal = handlers.callers.principal(ctx)
-        return (
-            f"{principal.tenant_id}:{principal.kind}:{principal.credential_id}:{principal.grant_id}:{principal.user_id}"
-        )
+        return f"{principal.tenant_id}:{owner_of(principal)}"
 
     return RequestStateSecurity(keys=ring.derive("mcp request state"), bind_principal=bound)
 

@@ -45,7 +45,10 @@ async def until_held(connection, count):
 @pytest.mark.xfail(
     strict=True, reason="A commit that outlives its process is not waited for: the repeat runs beside it."
 )
-async def test_the_repeat_waits_for_a_commit_that_outlives_its_process(runtime, mercato_addresses, here, acme, effects):
+async def test_the_repeat_waits_for_a_commit_that_outlives_its_process(
+    runtime, mercato_addresses, new_tenant, here, acme, effects
+):
+    await here.call(await new_tenant(runtime))  # so that the rows of the two processes have different names
     script = "import asyncio, tests.server.replays.killed as killed; asyncio.run(killed.main())"
     environment = {
         **os.environ,

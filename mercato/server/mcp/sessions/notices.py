@@ -100,8 +100,11 @@ class Notices:
     async def _stamps(self, tenant_id: int, changed: Collection[str | None]) -> dict[str | None, int]:
         uris = list(changed)
         async with self._store.answering() as redis:
-            found = await redis.mget([stamp_key(tenant_id, uri) for uri in uris])
-        return {uri: int(stamp or 0) for uri, stamp in zip(uris, found, strict=True)}
+            of_all, *found = await redis.mget([stamp_key(0, None), *(stamp_key(tenant_id, uri) for uri in uris)])
+        stamps = {uri: int(stamp or 0) for uri, stamp in zip(uris, found, strict=True)}
+        if None in stamps:  # another catalogue is served: a change of everybody's lists
+            stamps[None] = max(stamps[None], int(of_all or 0))
+        return stamps
 
     def _standalone(self, writers: Collection[Writer]) -> list[Writer]:
         return [writer for writer in writers if writer.stream == names.STANDALONE and not writer.is_closing]

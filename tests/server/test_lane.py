@@ -1,0 +1,122 @@
+"""The fast lane over real HTTP: calls that last, that ask, and whose clients leave or change their mind."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import anyio
+import orjson
+import pytest
+from sqlmodel import select
+
+from mercato.tenancy.usage import UsageRecord
+from tests.server import probe
+from tests.server.conftest import Site, envelope, modern, shake_hands
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call becomes a stream after a moment instead of fifteen seconds."""
+    monkeypatch.setattr("mercato.server.mcp.exchange.STREAM_AFTER_S", 0.05)
+
+
+@pytest.fixture
+def fresh_log(monkeypatch: pytest.MonkeyPatch) -> probe.Log:
+    log = probe.Log()
+    monkeypatch.setattr(probe, "log", log)
+    return log
+
+
+async def outcomes_of(site: Site, tenant: Any) -> list[tuple[str, str]]:
+    await site.runtime.usage.flush()
+    async with site.runtime.database.tenant(tenant.id, read_only=True) as db:
+        rows = await db.rows(select(UsageRecord.tool, UsageRecord.outcome).order_by(UsageRecord.id))
+    return [tuple(row) for row in rows]
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+async def test_a_call_that_lasts_becomes_a_stream_that_ends_with_its_answer(site, acme, impatient, fresh_log, era):
+    async with site.client(await site.key(acme)) as client:
+        body, headers = envelope("tools/call", {"name": "wait_until_told", "arguments": {}})
+        if era == "legacy":
+            headers = {"mcp-session-id": await shake_hands(client)}
+            del body["params"]["_meta"]
+        await modern(client, "tools/list")
+        async with client.stream("POST", "/mcp", json=body, headers=headers) as response:
+            assert response.headers["content-type"] == "text/event-stream"
+            lines = response.aiter_lines()
+            assert await anext(lines) == ": ping"
+            fresh_log.told.set()
+            data = [line async for line in lines if line.startswith("data: ")]
+    [message] = [orjson.loads(line[6:]) for line in data]
+    assert message["id"] == 1
+    assert message["result"]["structuredContent"] == {"text": "told"}
+
+
+async def test_a_question_leaves_the_lane_and_the_call_still_counts_once(site, acme):
+    async with site.client(await site.key(acme)) as client:
+        await modern(client, "tools/list")
+        asked = (await modern(client, "tools/call", {"name": "ask_name", "arguments": {}}, elicitation={})).json()
+    assert asked["result"]["resultType"] == "input_required"
+    assert await outcomes_of(site, acme) == [("ask_name", "input_required")]
+
+
+async def test_a_modern_client_that_leaves_cancels_its_call(site, acme, fresh_log):
+    async with site.client(await site.key(acme)) as client:
+        await modern(client, "tools/list")
+        call = asyncio.create_task(modern(client, "tools/call", {"name": "wait_for_ever", "arguments": {}}))
+        with anyio.fail_after(5):
+            await fresh_log.started.wait()
+            call.cancel()
+            await fresh_log.cancelled.wait()
+    with anyio.fail_after(5):
+        while await outcomes_of(site, acme) != [("wait_for_ever", "cancelled")]:
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_a_call_in_a_session_is_cancelled_by_a_notification_and_answered(site, acme, fresh_log):
+    async with site.client(await site.key(acme)) as client:
+        session = {"mcp-session-id": await shake_hands(client)}
+        await modern(client, "tools/list")
+        params = {"name": "wait_for_ever", "arguments": {}}
+        body = {"jsonrpc": "2.0", "id": 5, "method": "tools/call", "params": params}
+        call = asyncio.create_task(client.post("/mcp", json=body, headers=session))
+        with anyio.fail_after(5):
+            await fresh_log.started.wait()
+            notice = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5}}
+            assert (await client.post("/mcp", json=notice, headers=session)).status_code == 202
+            answer = await call
+    assert answer.json() == {"jsonrpc": "2.0", "id": 5, "error": {"code": -32800, "message": "Request cancelled"}}
+    assert fresh_log.cancelled.is_set()
+
+
+async def test_a_call_in_a_session_goes_on_when_its_client_has_left(site, acme, fresh_log):
+    async with site.client(await site.key(acme)) as client:
+        session = {"mcp-session-id": await shake_hands(client)}
+        await modern(client, "tools/list")
+        params = {"name": "wait_until_told", "arguments": {}}
+        body = {"jsonrpc": "2.0", "id": 5, "method": "tools/call", "params": params}
+        call = asyncio.create_task(client.post("/mcp", json=body, headers=session))
+        with anyio.fail_after(5):
+            await fresh_log.started.wait()
+            call.cancel()
+        fresh_log.told.set()
+    with anyio.fail_after(5):
+        while await outcomes_of(site, acme) != [("wait_until_told", "ok")]:
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_a_category_that_is_switched_off_is_off_at_the_very_next_call(site, acme):
+    from mercato.server.changes import Change
+    from mercato.tenancy.grants import disable_category
+
+    async with site.client(await site.key(acme)) as client:
+        for _ in range(3):
+            assert (await modern(client, "tools/call", {"name": "echo"})).json()["result"]["isError"] is False
+        async with site.runtime.database.tenant(acme.id) as db:
+            await disable_category(db, "probe")
+        await site.runtime.changes.publish(Change("access", acme.id))
+        answer = (await modern(client, "tools/call", {"name": "echo"})).json()["result"]
+    assert answer["isError"] is True
+    assert answer["_meta"]["mercato/error"]["code"] == "switched_off"
