@@ -82,7 +82,12 @@ class Settings(BaseSettings):
         default=None, description="Keys in base64, separated by commas; the first seals. Needed by several replicas."
     )
     plugins_blocked: Names = Field(default=(), description="Plugins not to load, separated by commas.")
-    database_pool: int = Field(default=10, ge=1, le=200, description="Database connections of one process.")
+    database_pool: int = Field(
+        default=10,
+        ge=1,
+        le=200,
+        description="Database connections of one process: so many to read, to write (twice for a moment), for itself.",
+    )
     limit_tenant: AMinute = Field(default=STANDARD.tenant, description="Calls a minute of a tenant.")
     limit_caller: AMinute = Field(default=STANDARD.caller, description="Calls a minute of one person or key.")
     limit_read: AMinute = Field(default=STANDARD.read, description="Calls a minute of tools that read.")

@@ -90,7 +90,7 @@ class Proxy:
             upstream = self.upstreams[place % len(self.upstreams)]
             try:
                 connected = await asyncio.open_connection("127.0.0.1", upstream.port)
-            except ConnectionRefusedError:
+            except OSError:  # refused, or reset by one that was killed meanwhile: nothing was sent
                 self.refused += 1
                 continue
             self._routes[client_port] = upstream

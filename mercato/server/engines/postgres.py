@@ -35,7 +35,7 @@ INITDB = (
 SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "max_connections": "120",
+    "max_connections": "200",
     "shared_buffers": "64MB",
     "wal_level": "minimal",
     "max_wal_senders": "0",

@@ -49,11 +49,11 @@ class Definitions:
 
     def tools(self, caller: Caller, version: str) -> bytes:
         """Return the list of all tools that a caller may call now."""
-        key = f"tools/list {version}"
-        kept: bytes | None = caller.memo.get(key)
-        if kept is None:
-            kept = caller.memo[key] = self._joined(version, [tool.name for tool in caller.sees(self._catalog).tools()])
-        return kept
+        place = f"tools/list {version}"
+        key: tuple[str, ...] | None = caller.memo.get(place)
+        if key is None:
+            key = caller.memo[place] = (version, *(tool.name for tool in caller.sees(self._catalog).tools()))
+        return self._joined(key)  # kept there and not by the caller: one key has as many callers as there are addresses
 
     def discovered(self, caller: Caller) -> bytes:
         """Return the answer to `server/discover`."""
@@ -71,11 +71,12 @@ class Definitions:
             kept = caller.memo["server/discover"] = orjson.dumps(sieved | {"_meta": self._stamp})
         return kept
 
-    def _joined(self, version: str, names: list[str]) -> bytes:
-        key = (version, *names)
-        if key in self._lists:
+    def _joined(self, key: tuple[str, ...]) -> bytes:
+        kept = self._lists.get(key)
+        if kept is not None:
             self._lists.move_to_end(key)
-            return self._lists[key]
+            return kept
+        version, *names = key
         joined = b'{"tools":[' + b",".join(self._tool(version, name) for name in names) + b"]"
         if version in MODERN_PROTOCOL_VERSIONS:
             joined += b"," + orjson.dumps(self._hint("tools/list"))[1:-1] + self._complete

@@ -135,6 +135,7 @@ class Endpoint:
 
 _READING = frozenset(
     {
+        "initialize",
         "tools/list",
         "resources/list",
         "resources/templates/list",

@@ -79,7 +79,8 @@ class Exchange:
         moments.begin(self)
 
     def end(self) -> None:
-        """Watch no more: the call is over."""
+        """Watch no more: the call is over, and what cancels it now comes too late."""
+        self._task = None
         if self._moments.end(self) is None:
             if self._timer is not None:
                 self._timer.cancel()

@@ -174,7 +174,7 @@ class FastLane:
         known = self._known_hosts.get(host)
         if known is None:
             known = host.decode("latin-1") in self._hosts
-            if len(self._known_hosts) < 1_000:
+            if known and len(host) < 300 and len(self._known_hosts) < 1_000:
                 self._known_hosts[host] = known
         return known
 
@@ -209,11 +209,13 @@ class FastLane:
         return True
 
     async def _call(self, exchange: Exchange, plain: Plain, caller: Caller, session_id: str | None) -> bool:
-        known = caller.memo.get(plain.name, self)
-        if known is self:
-            known = caller.memo[plain.name] = self._callable(plain.name, caller)
+        place = f"tools/call {plain.name}"
+        known = caller.memo.get(place)
         if known is None:
-            return False
+            known = self._callable(plain.name, caller)
+            if known is None:
+                return False
+            caller.memo[place] = known  # nothing else is kept: a client can make up names without an end
         if session_id is None or self._calls is None:
             return await self._called(exchange, plain, caller, None, *known)
         try:

@@ -25,8 +25,6 @@ from mercato.server.mcp.sessions.store import Away
 from mercato.server.mcp.sessions.streams import SessionGone, UnknownEvent
 from mercato.server.mcp.sessions.writer import Writer
 
-_LONGEST_ID_BYTES = 256
-
 
 class Legacy:
     """Serves requests of the handshake era. What is known of a session here, another replica may know better."""
@@ -156,8 +154,8 @@ class Legacy:
 async def begun(parts: Parts, session: Session, request: Request, message: Message) -> Exchange:
     """Return the exchange of a request that may begin. Raises `Refused` or `Away`."""
     request_id = encoding.encode_id(message.id if message.id is not None else "")
-    if len(request_id) > _LONGEST_ID_BYTES:
-        raise Refused(400, f"An id may have at most {_LONGEST_ID_BYTES} bytes.")
+    if len(request_id) > parts.bounds.longest_id_bytes:
+        raise Refused(400, f"An id may have at most {parts.bounds.longest_id_bytes} bytes.")
     exchange = Exchange(parts, session, request, message)
     try:
         try:

@@ -46,6 +46,9 @@ _TRACE = ("traceparent", "tracestate", "baggage")
 _EVERY_TRACE = frozenset(_TRACE)
 _VERSION = "io.modelcontextprotocol/protocolVersion"
 _MOST_KEPT = 1_000
+_LARGEST = 2.0**63
+_LONGEST_ENVELOPE_BYTES = 4_096
+"""Of those that are kept; a longer one is not plain."""
 
 
 Head = dict[bytes, bytes]
@@ -126,6 +129,8 @@ class PlainReader:
             if meta is None:
                 return False
         key = orjson.dumps(meta)
+        if len(key) > _LONGEST_ENVELOPE_BYTES:
+            return False
         if key not in self._envelopes:
             if len(self._envelopes) >= _MOST_KEPT:
                 self._envelopes.clear()
@@ -163,6 +168,9 @@ def _is_call(plain: Plain, head: Head, params: dict[str, Any]) -> bool:
         return False
     if plain.is_modern and head.get(b"mcp-name") != name.encode():
         return False
+    for value in arguments.values():  # orjson rounds a whole number beyond 64 bits, and the SDK's parser does not
+        if type(value) is float and not -_LARGEST < value < _LARGEST:
+            return False
     plain.name, plain.arguments = name, arguments
     return True
 

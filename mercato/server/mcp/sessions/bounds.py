@@ -45,6 +45,11 @@ class Bounds:
     """In flight in one session, in one process."""
     most_subscriptions: int = 1_000
     most_cached: int = 10_000
+    longest_handshake_bytes: int = 32 * 1024
+    """What a client says of itself is kept for as long as its session."""
+    longest_uri: int = 2_000
+    """Of what is subscribed to."""
+    longest_id_bytes: int = 256
     most_entries: int = 1_000
     """Kept of one stream."""
     most_waiting: int = 1_000

@@ -155,6 +155,8 @@ class Exchange:
         if self._method == "logging/setLevel":
             await sessions.set_level(session, str(self._params["level"]))
         elif self._method == "resources/subscribe":
+            if len(str(self._params["uri"])) > self._parts.bounds.longest_uri:
+                raise MCPError(mcp.INVALID_PARAMS, f"A URI may have {self._parts.bounds.longest_uri:,} characters.")
             if not await sessions.subscribe(session, str(self._params["uri"])):
                 most = self._parts.bounds.most_subscriptions
                 raise MCPError(mcp.INVALID_REQUEST, f"A session can subscribe to {most:,} resources.")

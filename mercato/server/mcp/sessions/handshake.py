@@ -21,6 +21,7 @@ from mercato.server.mcp.sessions.exchange import connection_of
 from mercato.server.mcp.sessions.outlet import Nowhere, Turn
 from mercato.server.mcp.sessions.parts import Parts
 from mercato.server.mcp.sessions.record import Session, Transport
+from mercato.server.mcp.sessions.refusal import Refused
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -32,8 +33,10 @@ async def initialize(
 ) -> tuple[Session | None, bytes]:
     """Return the session, kept already, and the answer; no session where the handshake fails.
 
-    `session` is the one that HTTP+SSE has begun before. Raises `TooManySessions` or `Away`.
+    `session` is the one that HTTP+SSE has begun before. Raises `TooManySessions`, `Refused` or `Away`.
     """
+    if request.state.request_bytes > parts.bounds.longest_handshake_bytes:
+        raise Refused(413, f"A handshake may have at most {parts.bounds.longest_handshake_bytes:,} bytes.")
     connection = Connection(Nowhere(), protocol_version=LATEST_HANDSHAKE_VERSION)
     options = parts.server.create_initialization_options(_EVERYTHING)
     runner = ServerRunner(parts.server, connection, parts.lifespan_state, init_options=options)
@@ -63,7 +66,9 @@ async def take_notification(parts: Parts, session: Session, request: Request, me
     if message.method == "notifications/cancelled":
         request_id = message.params.get("requestId")
         if isinstance(request_id, str | int) and not isinstance(request_id, bool):
-            await parts.calls.cancel(session.id, encoding.encode_id(request_id))
+            cancelled = encoding.encode_id(request_id)
+            if len(cancelled) <= parts.bounds.longest_id_bytes:  # there is no request of a longer one
+                await parts.calls.cancel(session.id, cancelled)
     elif message.method == "notifications/progress":
         await parts.questions.progress(session.id, message.params)
     elif message.method == "notifications/initialized" and not session.initialized:

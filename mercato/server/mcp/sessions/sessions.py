@@ -180,7 +180,8 @@ class Sessions:
     def _keep(self, session: Session) -> None:
         self._kept[session.id] = session
         self._kept.move_to_end(session.id)
-        if len(self._kept) > self._bounds.most_cached:
+        old = session.read_at - self._bounds.cached_s
+        while len(self._kept) > self._bounds.most_cached or next(iter(self._kept.values())).read_at < old:
             self._kept.popitem(last=False)
 
     async def _set(self, session: Session, fields: Mapping[str, str]) -> bool:
