@@ -30,6 +30,8 @@ def watch(runtime: Runtime) -> None:
     metrics.gauge(
         "mercato_usage_backlog", "Records of usage that are not in the database yet.", lambda: runtime.usage.backlog
     )
+    metrics.counter("mercato_usage_written", "Records of usage in the database.", lambda: runtime.usage.written)
+    metrics.counter("mercato_usage_batches", "Batches in which they were written.", lambda: runtime.usage.batches)
     metrics.counter("mercato_usage_dropped", "Records of usage that were given up.", lambda: runtime.usage.dropped)
     metrics.gauge(
         "mercato_database_connections",

@@ -150,6 +150,11 @@ def _lock_of(digest: bytes) -> int:
     return int.from_bytes(digest[:8], signed=True)
 
 
+def _stored_lock_of(digest: bytes) -> int:
+    """Return the lock that says that an answer is stored: everybody may share it, and nobody waits for it."""
+    return int.from_bytes(digest[8:16], signed=True)
+
+
 def _found(rows: Sequence[Any]) -> list[Found]:
     return [Found(*row[1:]) for row in rows if row.id is not None]
 
@@ -165,9 +170,15 @@ async def keep(db: TenantDatabase, call: Called, sealed: bytes, status: Status, 
         "sealed": sealed,
         "status": status,
         "created_at": at,
+        "stored": _stored_lock_of(call.digest),
     }
     connection = await db.session.connection()
     return int((await connection.execute(_KEEP, values)).scalar_one())
+
+
+def is_committing(connection: sa.Connection, call: Called) -> bool:
+    """Whether an equal call has its answer stored and only its commit before it, which may outlive its process."""
+    return bool(connection.execute(_IS_COMMITTING, {"lock": _stored_lock_of(call.digest)}).scalar_one())
 
 
 def seal(ring: KeyRing, call: Called, answer: bytes) -> bytes:
@@ -215,7 +226,14 @@ async def sweep(database: Database, now: datetime) -> int:
         return len((await (await session.connection()).execute(_SWEEP, {"before": now - KEPT})).all())
 
 
-_KEEP = sa.insert(Answer).returning(col(Answer.id))
+_KEEP = sa.insert(Answer).returning(
+    col(Answer.id), sa.func.pg_try_advisory_xact_lock_shared(sa.bindparam("stored", type_=sa.BigInteger))
+)
+_IS_COMMITTING = sa.text(
+    "select exists (select from pg_locks where locktype = 'advisory' and granted and objsubid = 1"
+    " and database = (select oid from pg_database where datname = current_database())"
+    " and classid::bigint << 32 | objid::bigint = cast(:lock as bigint))"
+).bindparams(sa.bindparam("lock", type_=sa.BigInteger))
 _FORGET = sa.text(
     "delete from mercato.answers where id = any(cast(:ids as bigint[]))"
     " and key_digest is null and state_digest is null and status <> 'abandoned' returning id"

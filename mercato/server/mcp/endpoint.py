@@ -116,21 +116,27 @@ class Endpoint:
         return None
 
     async def limit(self, message: Message, request: Request) -> Response | None:
-        """Ask the Guard, here and not inside, where no answer can be an HTTP 429; not for what may not be called."""
+        """Ask the Guard, here and not inside, where no answer can be an HTTP 429."""
         caller: Caller = request.state.caller
         try:
             if message.method in _READING:
                 await self._guard.admit_reading(caller.principal, caller.access)
             elif message.method == "tools/call" and not hasattr(request.state, "within_limits"):
-                visible = _seen(self._catalog, request)
-                tool, _ = visible.resolve(str(message.params.get("name")), _arguments(message))
-                await self._guard.ask_limits(caller.principal, caller.access, tool)
-                request.state.within_limits = True
+                await self._limit_call(message, request, caller)
         except LimitReached as reached:
             return limit_response(message.id, reached)
-        except (LookupError, ScopeMissing, ToolError):
-            return None
         return None
+
+    async def _limit_call(self, message: Message, request: Request, caller: Caller) -> None:
+        """Count a call; one that will be refused is bounded as lists are. Raises `LimitReached`."""
+        try:
+            visible = _seen(self._catalog, request)
+            tool, _ = visible.resolve(str(message.params.get("name")), _arguments(message))
+        except (LookupError, ScopeMissing, ToolError):
+            await self._guard.admit_reading(caller.principal, caller.access)
+            return
+        await self._guard.ask_limits(caller.principal, caller.access, tool)
+        request.state.within_limits = True
 
 
 _READING = frozenset(

@@ -272,7 +272,7 @@ class FastLane:
             outcome = await (self._handlers.run(call) if self._tracing is None else self._traced(call, plain))
         except Handover:
             state = exchange.scope.setdefault("state", {})
-            state["within_limits"], state["admitted_at"] = True, call.admitted_at
+            state["within_limits"], state["admitted_at"], state["meter"] = True, call.admitted_at, call.meter
             return await exchange.hand_over(plain)
         except asyncio.CancelledError:
             if not exchange.is_cancelled:

@@ -256,12 +256,13 @@ def _of_http(ctx: Ctx) -> dict[str, Any]:
     """Return what only an HTTP request knows of a call."""
     if ctx.request is None:
         return {}
-    state = ctx.request.state
+    state, is_modern = ctx.request.state, ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
     return {
-        "session_id": ctx.request.headers.get("mcp-session-id"),
+        "session_id": None if is_modern else ctx.request.headers.get("mcp-session-id"),
         "request_bytes": getattr(state, "request_bytes", 0),
         "within_limits": getattr(state, "within_limits", False),
         "admitted_at": getattr(state, "admitted_at", 0.0),
+        "meter": getattr(state, "meter", None),
         "delivery": getattr(state, "delivery", None),
     }
 

@@ -12,6 +12,8 @@ from starlette.responses import Response
 from mercato.tools.errors import LimitReached
 
 DEEPEST = 64
+MOST_PARTS = 50_000
+"""Objects and lists in one message: some megabytes of small ones would hold everybody up for seconds."""
 LIMIT_REACHED = -31_029
 """Ours: JSON-RPC and MCP keep -32768 to -32000 for themselves."""
 
@@ -46,6 +48,9 @@ class Malformed(ValueError):
 
 def read_message(body: bytes) -> Message:
     """Return the message in a body. Raises `Malformed`."""
+    parts = body.count(b"[") + body.count(b"{")
+    if parts > MOST_PARTS:
+        raise Malformed(mcp.INVALID_REQUEST, f"A message may have at most {MOST_PARTS:,} objects and lists.")
     try:
         raw = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -54,7 +59,7 @@ def read_message(body: bytes) -> Message:
         raise Malformed(mcp.INVALID_REQUEST, "Batches are not supported: send one message at a time.")
     if not isinstance(raw, dict):
         raise Malformed(mcp.INVALID_REQUEST, "A message must be a JSON object.")
-    if body.count(b"[") + body.count(b"{") > DEEPEST and _deeper_than(raw, DEEPEST):
+    if parts > DEEPEST and _deeper_than(raw, DEEPEST):
         raise Malformed(mcp.INVALID_REQUEST, f"The message is nested more than {DEEPEST} levels deep.")
     return _checked(raw)
 

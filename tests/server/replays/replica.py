@@ -48,7 +48,7 @@ class Replica:
 
     def __post_init__(self) -> None:
         self.replays = KeptReplays(self.runtime.database, self.runtime.ring, lambda: utc_now() + self.ahead)
-        self.open = self.runtime.contexts.open
+        self.open, self.clock = self.runtime.contexts.open, self.runtime.contexts.clock
         self.codes: list[str] = []
 
     async def admit(self, call: Call) -> None:

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 
 import anyio
 import asyncpg
-import pytest
 
 _GATE = 4711
 _HELD = f"select count(*) from pg_locks where locktype = 'advisory' and objid = {_GATE} and not granted"
@@ -42,9 +41,6 @@ async def until_held(connection, count, process=None):
         assert process is None or process.returncode is None, "it ended before its commit"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="A commit that outlives its process is not waited for: the repeat runs beside it."
-)
 async def test_the_repeat_waits_for_a_commit_that_outlives_its_process(
     runtime, mercato_addresses, new_tenant, here, acme, effects
 ):

@@ -23,6 +23,8 @@ if ARGV[7] == '1' then
   redis.call('LPUSH', KEYS[4], ARGV[4])
   redis.call('LTRIM', KEYS[4], 0, 999)
   redis.call('EXPIRE', KEYS[4], ARGV[6])
+else
+  redis.call('EXPIRE', KEYS[3], ARGV[6])
 end
 local entry = 'entry ' .. ARGV[4] .. ' ' .. number .. ' ' .. ARGV[7] .. ' ' .. ARGV[11] .. ' ' .. ARGV[8]
 return {number, redis.call('PUBLISH', ARGV[3], entry)}

@@ -1,0 +1,223 @@
+"""What an attacker's audit of the endpoint found, each with the way in which it was tried."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+import anyio
+import orjson
+import pytest
+from sqlmodel import select
+
+from mercato.server.changes import Change
+from mercato.server.connection import MOST_PIPELINED
+from mercato.server.mcp.exchange import Exchange
+from mercato.tenancy.limits import set_limit
+from mercato.tenancy.rows import utc_now
+from mercato.tenancy.usage import UsageRecord
+from tests.server.conftest import ENVELOPE, HELLO, modern, shake_hands
+
+LEGACY = {"mcp-protocol-version": "2025-11-25"}
+
+
+@pytest.fixture
+async def client(site, acme):
+    async with site.client(await site.key(acme)) as opened:
+        await modern(opened, "tools/list")  # the server knows its key from now on
+        yield opened
+
+
+@pytest.fixture
+async def session(client):
+    return {**LEGACY, "mcp-session-id": await shake_hands(client)}
+
+
+def call(name, **other):
+    return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": {}}, **other}
+
+
+def callers_of(site, tenant):
+    kept = site.runtime.directory._callers._entries.values()
+    return [caller for _, caller in kept if caller.access.tenant.id == tenant.id]
+
+
+@pytest.mark.parametrize("name", ["tools/list 2026-07-28", "server/discover"])
+async def test_a_tool_that_is_called_like_something_that_is_kept_for_a_caller_is_unknown(client, name):
+    await modern(client, "tools/list")
+    await modern(client, "server/discover")
+    response = await modern(client, "tools/call", {"name": name})
+    assert (response.status_code, response.json()["error"]["code"]) == (400, -32602)
+
+
+async def test_a_list_is_not_kept_once_for_each_address_it_was_asked_for_at(site, acme, client):
+    for path in ("/mcp/x/probe", "/mcp/x/probe,probe"):
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": ENVELOPE}}
+        for _ in range(2):
+            await client.post(
+                path, json=body, headers={"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/list"}
+            )
+    kept = [value for caller in callers_of(site, acme) for value in caller.memo.values()]
+    assert kept
+    assert not [value for value in kept if isinstance(value, bytes)]
+
+
+async def test_long_envelopes_are_answered_and_not_kept(site, client):
+    before = len(site.app.lane._reader._envelopes)
+    response = await modern(client, "tools/list", {"_meta": {"com.example/own": "x" * 50_000}})
+    assert "tools" in response.json()["result"]
+    assert len(site.app.lane._reader._envelopes) == before
+
+
+async def test_hosts_that_nobody_knows_are_not_kept(site, client):
+    response = await client.post("/mcp", json=call("echo"), headers={"host": "evil.example"})
+    assert response.status_code == 421
+    assert b"evil.example" not in site.app.lane._known_hosts
+
+
+async def test_a_cancellation_that_is_heard_as_its_call_ends_takes_no_answer_away(site, client, session, monkeypatch):
+    calls, answer = site.app.state.served.legacy.calls, Exchange.send_result
+
+    async def answer_while_cancelled(exchange, body):
+        asyncio.get_running_loop().call_soon(calls.cancel_here, session["mcp-session-id"], b"1")
+        await answer(exchange, body)
+
+    monkeypatch.setattr(Exchange, "send_result", answer_while_cancelled)
+    response = await client.post("/mcp", json=call("change"), headers=session)
+    assert response.json()["result"]["structuredContent"] == {"text": "changed"}
+
+
+async def test_a_handshake_that_is_too_long_to_be_kept_is_refused(client):
+    hello = {**HELLO, "capabilities": {"experimental": {f"k{number}": {} for number in range(4_000)}}}
+    body = {"jsonrpc": "2.0", "id": 7, "method": "initialize", "params": hello}
+    response = await client.post("/mcp", json=body)
+    assert (response.status_code, response.json()["id"]) == (413, 7)
+    assert "mcp-session-id" not in response.headers
+
+
+async def test_a_uri_that_is_too_long_to_be_kept_cannot_be_subscribed_to(client, session):
+    params = {"uri": "probe://letters/" + "x" * 3_000}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "resources/subscribe", "params": params}
+    assert "2,000 characters" in (await client.post("/mcp", json=body, headers=session)).json()["error"]["message"]
+
+
+async def test_a_cancellation_of_what_can_be_no_request_is_not_kept(site, client, session):
+    params = {"requestId": "x" * 5_000}
+    body = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
+    assert (await client.post("/mcp", json=body, headers=session)).status_code == 202
+    pattern = f"mercato:s:{{{session['mcp-session-id']}}}:cancelled:*"
+    assert [key async for key in site.runtime.redis.scan_iter(pattern)] == []
+
+
+async def connected(site):
+    parts = urlsplit(site.url)
+    return await asyncio.open_connection(parts.hostname, parts.port)
+
+
+async def test_who_sends_requests_without_reading_answers_loses_the_connection(site):
+    reader, writer = await connected(site)
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n" * (MOST_PIPELINED * 10))
+    with anyio.fail_after(5):
+        try:
+            answered = await reader.read()
+        except ConnectionResetError:
+            answered = b""
+    assert answered.count(b"HTTP/1.1 200") <= MOST_PIPELINED
+    writer.close()
+
+
+async def test_requests_sent_together_are_all_answered_where_they_are_few(site):
+    reader, writer = await connected(site)
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n" * MOST_PIPELINED)
+    answered = b""
+    with anyio.fail_after(5):
+        while answered.count(b'{"status":"ok"}') < MOST_PIPELINED:
+            answered += await reader.read(65_536)
+    writer.close()
+
+
+async def test_a_stream_ends_with_its_connection_although_another_request_waits_behind_it(site, acme, client):
+    listening, key = site.app.state.served.listening, client.headers["authorization"]
+    body = orjson.dumps(
+        {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "subscriptions/listen",
+            "params": {"notifications": {"toolsListChanged": True}, "_meta": ENVELOPE},
+        }
+    )
+    head = (
+        f"POST /mcp HTTP/1.1\r\nhost: localhost\r\nauthorization: {key}\r\ncontent-type: application/json\r\n"
+        "accept: application/json, text/event-stream\r\nmcp-protocol-version: 2026-07-28\r\n"
+        f"mcp-method: subscriptions/listen\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    reader, writer = await connected(site)
+    writer.write(head.encode() + body)
+    assert b"200 OK" in await reader.readline()
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    await writer.drain()
+    writer.transport.abort()
+    with anyio.fail_after(10):
+        while streams := list(listening._of_tenant.get(acme.id, ())):
+            streams[0].write(b": ping\r\n\r\n")  # what it does every 15 s: who is not read from tells nothing else
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_small_parts_in_great_number_are_refused_before_they_are_read(client):
+    body = b"[" * 50_001
+    response = await client.post("/mcp", content=body)
+    assert "50,000 objects and lists" in response.json()["error"]["message"]
+    assert (await client.post("/mcp", content=body[1:])).json()["error"]["message"] == "The body is not JSON."
+
+
+@pytest.fixture
+async def few_lists(site, acme):
+    """Let Acme have only three lists a minute, and what counts like one."""
+    await set_limit(site.runtime.database, acme.id, "lists", 3)
+    await site.runtime.changes.publish(Change("access", acme.id))
+
+
+async def test_calls_that_are_refused_are_free_but_bounded(site, acme, few_lists):
+    async with site.client(await site.key(acme)) as client:
+        answers = [await modern(client, "tools/call", {"name": "no_such_tool"}) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [400, 400, 400, 429]
+        assert (await modern(client, "tools/call", {"name": "echo"})).status_code == 200
+
+
+async def test_handshakes_are_free_but_bounded(site, acme, few_lists):
+    body = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": HELLO}
+    async with site.client(await site.key(acme)) as client:
+        answers = [await client.post("/mcp", json=body) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+
+
+async def test_a_session_that_a_modern_request_makes_up_is_not_written_down(site, acme, client):
+    await modern(client, "tools/call", {"name": "echo"})
+    client.headers["mcp-session-id"] = "made-up"
+    await modern(client, "tools/call", {"name": "echo"})
+    await site.runtime.usage.flush()
+    async with site.runtime.database.tenant(acme.id, read_only=True) as db:
+        assert [row.session_id for row in await db.rows(select(UsageRecord.session_id))] == [None, None]
+
+
+async def test_what_was_spent_before_a_question_is_written_down(site, acme, client):
+    tool = site.runtime.catalog.tools["ask_name"]
+    asks = tool.function
+
+    async def spend_and_ask(ctx):
+        await ctx.spend(5)
+        return await asks(ctx)
+
+    object.__setattr__(tool, "function", spend_and_ask)
+    try:
+        asked = await modern(client, "tools/call", {"name": "ask_name"}, elicitation={})
+    finally:
+        object.__setattr__(tool, "function", asks)
+    assert asked.json()["result"]["resultType"] == "input_required"
+    await site.runtime.usage.flush()
+    async with site.runtime.database.tenant(acme.id, read_only=True) as db:
+        costs = [row.cost_cents for row in await db.rows(select(UsageRecord.cost_cents))]
+    today = utc_now().astimezone(ZoneInfo(acme.timezone)).date().isoformat()
+    assert sum(costs) == await site.runtime.limiter.spent(acme.id, today)
+    assert len(costs) == 1
