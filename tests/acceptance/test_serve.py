@@ -74,7 +74,12 @@ async def test_a_key_made_at_the_terminal_works_until_it_is_revoked(server: Serv
     async with httpx2.AsyncClient() as client:
         headers = {"authorization": f"Bearer {made['key']}", "content-type": "application/json"}
         headers["accept"] = "application/json, text/event-stream"
-        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+        headers |= {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/list"}
+        envelope = {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": envelope}}
         before = await client.post(server.url, json=body, headers=headers)
         listed = run(server.data_dir, "key", "list", "--tenant", "demo", "--json").stdout
         revoked = run(server.data_dir, "key", "revoke", str(made["id"]), "--tenant", "demo")

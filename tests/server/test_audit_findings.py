@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -13,11 +14,12 @@ from sqlmodel import select
 
 from mercato.server.changes import Change
 from mercato.server.connection import MOST_PIPELINED
+from mercato.server.mcp import exchange as lane_exchange
 from mercato.server.mcp.exchange import Exchange
 from mercato.tenancy.limits import set_limit
 from mercato.tenancy.rows import utc_now
 from mercato.tenancy.usage import UsageRecord
-from tests.server.conftest import ENVELOPE, HELLO, modern, shake_hands
+from tests.server.conftest import ENVELOPE, HELLO, envelope, modern, shake_hands
 
 LEGACY = {"mcp-protocol-version": "2025-11-25"}
 
@@ -185,39 +187,78 @@ async def test_calls_that_are_refused_are_free_but_bounded(site, acme, few_lists
         assert (await modern(client, "tools/call", {"name": "echo"})).status_code == 200
 
 
-async def test_handshakes_are_free_but_bounded(site, acme, few_lists):
-    body = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": HELLO}
+@pytest.mark.parametrize("method", ["initialize", "logging/setLevel", "resources/subscribe", "no/such/method"])
+async def test_what_is_no_call_is_free_but_bounded(site, acme, few_lists, method):
     async with site.client(await site.key(acme)) as client:
-        answers = [await client.post("/mcp", json=body) for _ in range(4)]
-    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        session = {**LEGACY, "mcp-session-id": await shake_hands(client)}
+        params = HELLO if method == "initialize" else {"level": "info", "uri": "probe://thing"}
+        body = {"jsonrpc": "2.0", "id": 5, "method": method, "params": params}
+        answers = [await client.post("/mcp", json=body, headers=session) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert (await client.post("/mcp", json={**body, "method": "ping"}, headers=session)).status_code == 200
 
 
-async def test_a_session_that_a_modern_request_makes_up_is_not_written_down(site, acme, client):
-    await modern(client, "tools/call", {"name": "echo"})
-    client.headers["mcp-session-id"] = "made-up"
-    await modern(client, "tools/call", {"name": "echo"})
-    await site.runtime.usage.flush()
-    async with site.runtime.database.tenant(acme.id, read_only=True) as db:
-        assert [row.session_id for row in await db.rows(select(UsageRecord.session_id))] == [None, None]
-
-
-async def test_what_was_spent_before_a_question_is_written_down(site, acme, client):
+@contextmanager
+def before_asking(site, act):
+    """Do something in the tool `ask_name`, before it asks."""
     tool = site.runtime.catalog.tools["ask_name"]
     asks = tool.function
 
-    async def spend_and_ask(ctx):
-        await ctx.spend(5)
+    async def act_and_ask(ctx):
+        await act(ctx)
         return await asks(ctx)
 
-    object.__setattr__(tool, "function", spend_and_ask)
+    object.__setattr__(tool, "function", act_and_ask)
     try:
-        asked = await modern(client, "tools/call", {"name": "ask_name"}, elicitation={})
+        yield
     finally:
         object.__setattr__(tool, "function", asks)
+
+
+@pytest.fixture
+def recorded(site, acme):
+    """What the ledger has of a column."""
+
+    async def read(column):
+        await site.runtime.usage.flush()
+        async with site.runtime.database.tenant(acme.id, read_only=True) as db:
+            return [value for (value,) in await db.rows(select(column))]
+
+    return read
+
+
+async def test_a_session_that_a_modern_request_makes_up_is_not_written_down(client, recorded):
+    await modern(client, "tools/call", {"name": "echo"})
+    client.headers["mcp-session-id"] = "made-up"
+    await modern(client, "tools/call", {"name": "echo"})
+    assert await recorded(UsageRecord.session_id) == [None, None]
+
+
+async def test_what_was_spent_before_a_question_is_written_down(site, acme, client, recorded):
+    with before_asking(site, lambda ctx: ctx.spend(5)):
+        asked = await modern(client, "tools/call", {"name": "ask_name"}, elicitation={})
     assert asked.json()["result"]["resultType"] == "input_required"
-    await site.runtime.usage.flush()
-    async with site.runtime.database.tenant(acme.id, read_only=True) as db:
-        costs = [row.cost_cents for row in await db.rows(select(UsageRecord.cost_cents))]
+    (cost,) = await recorded(UsageRecord.cost_cents)
     today = utc_now().astimezone(ZoneInfo(acme.timezone)).date().isoformat()
-    assert sum(costs) == await site.runtime.limiter.spent(acme.id, today)
-    assert len(costs) == 1
+    assert cost == await site.runtime.limiter.spent(acme.id, today)
+
+
+async def test_a_question_that_comes_after_the_answer_has_begun_is_written_down(client, site, recorded, monkeypatch):
+    monkeypatch.setattr(lane_exchange, "STREAM_AFTER_S", 0.01)
+    begun = anyio.Event()
+    body, headers = envelope("tools/call", {"name": "ask_name"}, elicitation={})
+    with before_asking(site, lambda ctx: begun.wait()):
+        async with client.stream("POST", "/mcp", json=body, headers=headers) as response:
+            lines = response.aiter_lines()
+            assert await anext(lines) == ": ping"
+            begun.set()
+            text = "".join([line async for line in lines if line.startswith("data:")])
+    assert "Call again" in text
+    assert await recorded(UsageRecord.outcome) == ["question_too_late"]
+
+
+async def test_a_listener_that_wants_to_hear_of_too_much_is_refused(site, acme, client):
+    wanted = {"resourceSubscriptions": [f"probe://letters/{number:01000}" for number in range(40)]}
+    refused = await modern(client, "subscriptions/listen", {"notifications": wanted})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, -32602)
+    assert acme.id not in site.app.state.served.listening._of_tenant

@@ -216,7 +216,8 @@ async def test_a_destructive_tool_asks_a_modern_client_and_runs_with_its_answer(
         stolen = await modern(other, "tools/call", answered, elicitation={"form": {}})
         moved = {**answered, "arguments": {"what": "something else"}}
         changed = await modern(client, "tools/call", moved, elicitation={"form": {}})
-        declined = {**answered, "inputResponses": {key: {"action": "decline"}}}
+        asked = (await modern(client, "tools/call", params, elicitation={"form": {}})).json()["result"]
+        declined = {**answered, "inputResponses": {key: {"action": "decline"}}, "requestState": asked["requestState"]}
         refused = (await modern(client, "tools/call", declined, elicitation={"form": {}})).json()["result"]
     assert done["structuredContent"] == {"text": "wiped all"}
     assert stolen.json()["error"]["code"] == changed.json()["error"]["code"] == -32602

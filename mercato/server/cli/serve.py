@@ -32,7 +32,7 @@ def serve(
     """Serve MCP over HTTP, until Ctrl-C."""
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = read_settings(data_dir, **given)
-    listening = _listen(settings)
+    listening = _take_port(settings)
     with started_engines(settings) as engines:
         # The engines start in a process of their own while these imports go on.
         import uvloop
@@ -49,13 +49,13 @@ def serve(
             stop(str(error), SET_UP)
 
 
-def _listen(settings: Settings) -> socket.socket:
+def _take_port(settings: Settings) -> socket.socket:
+    """Take the port, so that nobody else can. Nobody is answered on it yet: a proxy tries another replica meanwhile."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((settings.host, settings.port))
-        listening.listen(2048)
     except socket.gaierror:
         stop(f"{settings.host!r} is no address of this machine: choose another with --host.", SET_UP)
     except OSError as error:

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from mercato.server.limits.budgets import Budgets
 from mercato.server.limits.leases import Lease, Leases
 from mercato.server.limits.local import LocalWindows
+from mercato.server.limits.script import HeldUp
 from mercato.server.limits.shared import Ask, SharedWindows
 from mercato.server.limits.windows import WINDOW_S, Clock, Reached, Window
 
@@ -113,7 +114,10 @@ class Limiter:
     async def _either(self, shared: Callable[[], Awaitable[Answer]], here: Callable[[], Answer]) -> Answer:
         if not self.local:
             try:
-                return await shared()
+                try:
+                    return await shared()
+                except HeldUp:  # whoever holds a process up must not get what it counts by itself
+                    return await shared()
             except (RedisError, OSError, TimeoutError) as error:
                 self._leave(error)
         return here()

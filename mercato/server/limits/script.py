@@ -12,8 +12,12 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
-_TIMEOUT_S = 0.25
+_TIMEOUT_S, _LATE_S = 0.25, 0.05
 _MOST_AT_ONCE = 100
+
+
+class HeldUp(TimeoutError):
+    """Nobody looked for the answer in time: this process was held up, and Redis may well have answered."""
 
 
 @dataclass(slots=True)
@@ -49,16 +53,19 @@ class Script:
 
     async def _send_all(self) -> None:
         runs: list[_Run] = []
+        now, due = asyncio.get_running_loop().time, 0.0
         try:
             while self._waiting:
                 runs, self._waiting = self._waiting[:_MOST_AT_ONCE], self._waiting[_MOST_AT_ONCE:]
-                async with asyncio.timeout(_TIMEOUT_S):
+                due = now() + _TIMEOUT_S
+                async with asyncio.timeout_at(due):
                     answers = await self._run_all(runs)
                 for run, answer in zip(runs, answers, strict=True):
                     _tell(run, answer)
         except (RedisError, OSError, TimeoutError) as error:
+            told = HeldUp() if isinstance(error, TimeoutError) and now() > due + _LATE_S else error
             for run in runs + self._waiting:
-                _tell(run, error)
+                _tell(run, told)
             self._waiting = []
         finally:
             for run in runs + self._waiting:

@@ -119,10 +119,11 @@ class Endpoint:
         """Ask the Guard, here and not inside, where no answer can be an HTTP 429."""
         caller: Caller = request.state.caller
         try:
-            if message.method in _READING:
+            if message.method == "tools/call":
+                if not hasattr(request.state, "within_limits"):
+                    await self._limit_call(message, request, caller)
+            elif message.id is not None and message.method not in _FREE:
                 await self._guard.admit_reading(caller.principal, caller.access)
-            elif message.method == "tools/call" and not hasattr(request.state, "within_limits"):
-                await self._limit_call(message, request, caller)
         except LimitReached as reached:
             return limit_response(message.id, reached)
         return None
@@ -139,19 +140,8 @@ class Endpoint:
         request.state.within_limits = True
 
 
-_READING = frozenset(
-    {
-        "initialize",
-        "tools/list",
-        "resources/list",
-        "resources/templates/list",
-        "resources/read",
-        "prompts/list",
-        "prompts/get",
-        "completion/complete",
-        "server/discover",
-    }
-)
+_FREE = frozenset({"ping", METHOD})
+"""What counts under no limit: it costs nothing, or has a bound of its own."""
 
 
 def _check_headers(request: Request) -> None:

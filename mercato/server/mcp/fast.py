@@ -36,6 +36,7 @@ from mercato.tools.outcome import Outcome
 from mercato.tools.schema import Schema
 from mercato.tools.tool import Tool
 
+TOO_LATE = "question_too_late"
 _STRUCTURED = frozenset({"2025-06-18", "2025-11-25"})
 """The versions of the handshake era whose results have everything that ours have."""
 
@@ -273,7 +274,10 @@ class FastLane:
         except Handover:
             state = exchange.scope.setdefault("state", {})
             state["within_limits"], state["admitted_at"], state["meter"] = True, call.admitted_at, call.meter
-            return await exchange.hand_over(plain)
+            is_too_late = await exchange.hand_over(plain)
+            if is_too_late:  # nobody else takes it down
+                self._guard.settle(call, TOO_LATE, 0, time.perf_counter() - exchange.began)
+            return is_too_late
         except asyncio.CancelledError:
             if not exchange.is_cancelled:
                 raise

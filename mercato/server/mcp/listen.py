@@ -29,13 +29,14 @@ from mcp_types.methods import validate_client_request
 from mcp_types.version import LATEST_MODERN_VERSION
 from pydantic import ValidationError
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from mercato.plugins.catalog import Catalog, Visible
 from mercato.server.auth.directory import LONGEST_AGE_S, Caller
 from mercato.server.changes import Change, ChangeBus
 from mercato.server.mcp.delivery import TRANSPORT
-from mercato.server.mcp.messages import Message, limit_response
+from mercato.server.mcp.messages import Message, error_response, limit_response
 from mercato.server.mcp.streams import MOST_STREAMS, is_readable
 from mercato.server.mcp.subscriptions import events_of
 from mercato.tenancy.database import is_outage
@@ -47,6 +48,7 @@ METHOD = "subscriptions/listen"
 KEEPALIVE_S = 15
 _TICK_S = 1.0
 _MOST_WAITING_BYTES = 256 * 1024
+_LONGEST_URIS = 32 * 1024
 _RETRY_S = 30
 _KEEPALIVE = b": ping\r\n\r\n"
 _HEADERS = [
@@ -122,14 +124,11 @@ class Listening:
     ) -> int:
         """Serve one stream until it ends; return the status that it was answered with."""
         tenant_id = caller.access.tenant.id
-        if len(self._of_tenant.get(tenant_id, ())) >= MOST_STREAMS:
-            reached = LimitReached(
-                "streams", whose="this tenant", most=MOST_STREAMS, window_s=0, retry_after_s=_RETRY_S
-            )
-            refusal = limit_response(request_id, reached)
+        if (refusal := self._refusal(tenant_id, request_id, wanted)) is not None:
             refusal.raw_headers.extend(headers)
             await refusal(scope, receive, send)
-            return 429
+            return refusal.status_code
+        del refusal
         stream = _Stream(scope, send, request_id, wanted, caller.sees(self._catalog), look_again, self._server_info)
         head, headers = headers, ()
         del request_id, caller, wanted, scope, send, look_again  # a stream may last for days: none of this is needed
@@ -147,6 +146,17 @@ class Listening:
             if not streams:
                 del self._of_tenant[tenant_id]
         return 200
+
+    def _refusal(self, tenant_id: int, request_id: Any, wanted: mcp.SubscriptionFilter) -> Response | None:
+        if sum(map(len, wanted.resource_subscriptions or ())) > _LONGEST_URIS:
+            text = f"A stream may tell of resources whose URIs have {_LONGEST_URIS:,} characters together."
+            return error_response(400, mcp.INVALID_PARAMS, text, request_id)
+        if len(self._of_tenant.get(tenant_id, ())) >= MOST_STREAMS:
+            reached = LimitReached(
+                "streams", whose="this tenant", most=MOST_STREAMS, window_s=0, retry_after_s=_RETRY_S
+            )
+            return limit_response(request_id, reached)
+        return None
 
     def _hear(self, change: Change) -> None:
         if change.tenant_id:

@@ -138,3 +138,23 @@ async def test_those_who_wait_for_a_redis_that_goes_away_are_all_let_go_at_once(
 async def test_a_limiter_that_never_met_an_outage_closes(limiter: Limiter):
     await limiter.close()
     assert not limiter.local
+
+
+async def test_a_process_that_was_held_up_does_not_count_for_itself(limiter: Limiter):
+    windows = [window(2)]
+    for _ in range(2):
+        assert await limiter.take(windows) is None
+    async with anyio.create_task_group() as group:
+        taken: list[object] = []
+
+        async def call() -> None:
+            taken.append(await limiter.take(windows))
+
+        group.start_soon(call)
+        for _ in range(3):
+            await anyio.lowlevel.checkpoint()
+        until = time.monotonic() + 2 * script._TIMEOUT_S
+        while time.monotonic() < until:  # as somebody's long message does
+            pass
+    assert taken != [None]
+    assert not limiter.local
