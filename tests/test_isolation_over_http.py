@@ -38,7 +38,7 @@ class Name(BaseModel):
 
 
 @asking.tool(read_only=True)
-async def ask_name(ctx: ToolContext) -> Name:
+async def ask_for_name(ctx: ToolContext) -> Name:
     """Ask for a name."""
     return await ctx.ask("Who are you?", Name)
 
@@ -245,7 +245,7 @@ async def test_an_event_id_of_another_tenant_leads_nowhere(site: Site, ours, str
 
 async def test_nobody_else_answers_a_question_or_cancels_a_call(site: Site, ours, strangers):
     thief, _ = strangers
-    async with ours.streamed(site, call("ask_name", 7)) as stream:
+    async with ours.streamed(site, call("ask_for_name", 7)) as stream:
         question = await stream.message()
         reply = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept", "content": {"name": "Eve"}}}
         assert (await thief.post(site, reply)).status_code == 202

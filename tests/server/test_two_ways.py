@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,7 +124,7 @@ def request_of(
     message = {"jsonrpc": "2.0", "id": other.get("id", 1), "method": method}
     if params is not None:
         message["params"] = params
-    body = orjson.dumps(message)
+    body = json.dumps(message).encode()  # also whole numbers of more than 64 bits
     headers = [
         (b"host", b"127.0.0.1:1"), (b"content-type", b"application/json"),
         (b"accept", b"application/json, text/event-stream"), (b"content-length", str(len(body)).encode()),
@@ -288,10 +289,7 @@ async def test_generated_requests_are_answered_alike(
 ):
     key, session = client_of_acme
     assume(params.get("name") != "break_down")
-    try:
-        sent = request_of(key, method, params, version=version, session=session, id=request_id)
-    except (TypeError, orjson.JSONEncodeError):
-        assume(False)
+    sent = request_of(key, method, params, version=version, session=session, id=request_id)
     if version == MODERN:
         sent.headers = [pair for pair in sent.headers if pair[0] != b"mcp-session-id"]
     for kind, name, value in changes:

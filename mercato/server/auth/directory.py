@@ -89,11 +89,15 @@ class Directory:
         access = await self.access(principal.tenant_id)
         if access is None:
             return None
+        if credential.kind == "session":
+            return Caller(principal, access, reach)
+        key = digest(credential.text)
+        kept = self._callers.get((key, path))
+        if kept is not None and kept.principal is principal and kept.access is access:
+            return kept
         caller = Caller(principal, access, reach)
-        if credential.kind != "session":
-            key = digest(credential.text)
-            until = min(self._principals.until(key), self._access.until(principal.tenant_id))
-            self._callers.put((key, path), caller, generation, until)
+        until = min(self._principals.until(key), self._access.until(principal.tenant_id))
+        self._callers.put((key, path), caller, generation, until)
         return caller
 
     def at_hand(self, text: bytes, path: str) -> Caller | None:
