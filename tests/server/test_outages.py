@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from mercato.tenancy.database import is_outage
+from mercato.tenancy.reads import Elsewhere
 from mercato.tenancy.tenants import Tenant
 from tests.server.conftest import Site, modern
 
@@ -19,9 +20,11 @@ def away(monkeypatch: pytest.MonkeyPatch) -> None:
     async def refuse(*_: object, **__: object) -> None:
         raise ConnectionRefusedError("the socket /secret/place is not there")
 
+    async def elsewhere(*_: object) -> None:
+        raise Elsewhere
+
     monkeypatch.setattr("sqlalchemy.ext.asyncio.AsyncEngine.connect", lambda *_, **__: _Refused())
-    monkeypatch.setattr("mercato.tenancy.reads.asyncpg.connect", refuse)
-    monkeypatch.setattr("mercato.tenancy.reads._Pool._find", lambda *_: None)
+    monkeypatch.setattr("mercato.tenancy.reads._Pool.take", elsewhere)
     monkeypatch.setattr("mercato.server.auth.directory.authenticate_key", refuse)
 
 

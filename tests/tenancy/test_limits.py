@@ -172,7 +172,8 @@ async def test_the_command_shows_sets_and_resets_and_every_process_keeps_it(comm
     assert (await runtime.directory.access(tenant.id)).limits.write == 9
     shown = {row["limit"]: row for row in await command("show", *given, "--json")}
     assert shown["write"] == {"limit": "write", "most": 9, "per": "minute", "own": True}
-    assert shown[BUDGET] == {"limit": BUDGET, "most": 500, "per": "day", "own": False}
+    most = runtime.settings.limits.cents_per_day
+    assert shown[BUDGET] == {"limit": BUDGET, "most": most, "per": "day", "own": False}
     assert "this tenant" in await command("show", *given)
     assert await command("reset", *given, "--json") == {"tenant": tenant.slug, "reset": ["write"]}
     assert (await runtime.directory.access(tenant.id)).limits == runtime.settings.limits
