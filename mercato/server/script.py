@@ -25,6 +25,6 @@ class Script:
         """Run it in one round trip."""
         given: list[Any] = [*keys, *arguments]
         try:
-            return await self._redis.evalsha(self._sha, len(keys), *given)  # type: ignore[misc]
+            return await self._redis.evalsha(self._sha, len(keys), *given)  # type: ignore[misc]  # typed for both clients
         except NoScriptError:
-            return await self._redis.eval(self._text, len(keys), *given)  # type: ignore[misc]
+            return await self._redis.eval(self._text, len(keys), *given)  # type: ignore[misc]  # typed for both clients

@@ -85,7 +85,7 @@ class Script:
     async def _send(self, runs: Sequence[_Run]) -> list[Any]:
         if len(runs) == 1:  # a pipeline costs half as much again
             try:
-                answer = await self._redis.execute_command(*self._command(runs[0]))  # type: ignore[no-untyped-call]
+                answer = await self._redis.execute_command(*self._command(runs[0]))  # type: ignore[no-untyped-call]  # redis-py has none
                 return [answer]
             except NoScriptError as error:
                 return [error]

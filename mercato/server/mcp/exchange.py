@@ -10,6 +10,7 @@ from starlette.types import Message as AsgiMessage
 from starlette.types import Receive, Scope, Send
 
 from mercato.server.mcp.delivery import AT_ONCE, Delivery, is_open
+from mercato.server.mcp.frames import PING, STREAM_HEADERS, frame
 from mercato.server.mcp.messages import limit_body
 from mercato.server.mcp.plain import Plain
 from mercato.tools.errors import LimitReached
@@ -18,13 +19,6 @@ from mercato.tools.moments import Moments
 STREAM_AFTER_S = 15
 """From when on an answer becomes an event stream with comments, so that no proxy takes the connection for dead."""
 _NONE: dict[str, Any] = {}
-_EVENTS = [
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"connection", b"keep-alive"),
-    (b"x-accel-buffering", b"no"),
-]
-_PING = b": ping\r\n\r\n"
 
 
 class Exchange:
@@ -135,7 +129,7 @@ class Exchange:
         if self.status == 0:
             await self.send_json(200, body)
         else:
-            event = b"event: message\r\ndata: " + body + b"\r\n\r\n"
+            event = frame(body)
             await self.send({"type": "http.response.body", "body": event, "more_body": False})
         if self._delivery is not None:
             self._delivery.settled(was_open)
@@ -166,10 +160,10 @@ class Exchange:
 
     async def _stream(self) -> None:
         self.status = 200
-        headers = [*_EVENTS, (b"x-request-id", self.request_id.encode())]
+        headers = [*STREAM_HEADERS, (b"x-request-id", self.request_id.encode())]
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
         while True:
-            await self.send({"type": "http.response.body", "body": _PING, "more_body": True})
+            await self.send({"type": "http.response.body", "body": PING, "more_body": True})
             await asyncio.sleep(STREAM_AFTER_S)
 
 

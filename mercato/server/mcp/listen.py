@@ -36,6 +36,7 @@ from mercato.plugins.catalog import Catalog, Visible
 from mercato.server.auth.directory import LONGEST_AGE_S, Caller
 from mercato.server.changes import Change, ChangeBus
 from mercato.server.mcp.delivery import TRANSPORT
+from mercato.server.mcp.frames import PING, STREAM_HEADERS, frame
 from mercato.server.mcp.messages import Message, error_response, limit_response
 from mercato.server.mcp.streams import MOST_STREAMS, is_readable
 from mercato.server.mcp.subscriptions import events_of
@@ -50,13 +51,6 @@ _TICK_S = 1.0
 _MOST_WAITING_BYTES = 256 * 1024
 _LONGEST_URIS = 32 * 1024
 _RETRY_S = 30
-_KEEPALIVE = b": ping\r\n\r\n"
-_HEADERS = [
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"connection", b"keep-alive"),
-    (b"x-accel-buffering", b"no"),
-]
 _LISTS: dict[type[ServerEvent], tuple[str, str]] = {
     ToolsListChanged: ("tools_list_changed", "notifications/tools/list_changed"),
     PromptsListChanged: ("prompts_list_changed", "notifications/prompts/list_changed"),
@@ -182,7 +176,7 @@ class Listening:
                 _, stream = self._due.popleft()
                 if stream.has_ended:
                     continue
-                stream.write(_KEEPALIVE)
+                stream.write(PING)
                 self._due.append((now + KEEPALIVE_S, stream))
                 if now - stream.looked_at >= LONGEST_AGE_S:
                     old.append(stream)
@@ -252,7 +246,7 @@ class _Stream:
             honoured["resourceSubscriptions"] = sorted(self.readable)
         params = {"notifications": honoured, "_meta": {SUBSCRIPTION_ID_META_KEY: self._id}}
         first = _event({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params})
-        await self._send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *headers]})
+        await self._send({"type": "http.response.start", "status": 200, "headers": [*STREAM_HEADERS, *headers]})
         await self._send({"type": "http.response.body", "body": first, "more_body": True})
 
     def tell(self, event: ServerEvent) -> None:
@@ -338,4 +332,4 @@ def wanted_of(params: dict[str, Any]) -> mcp.SubscriptionFilter | None:
 
 
 def _event(message: dict[str, Any]) -> bytes:
-    return b"event: message\r\ndata: " + orjson.dumps(message) + b"\r\n\r\n"
+    return frame(orjson.dumps(message))

@@ -112,7 +112,7 @@ class PlainReader:
         version = head.get(b"mcp-protocol-version", b"")
         is_modern = version in _MODERN
         plain = Plain(orjson.dumps(request_id), method, is_modern, version.decode("latin-1"))  # type: ignore[arg-type]  # looked at next
-        reads = _READERS.get(method)  # type: ignore[arg-type]
+        reads = _READERS.get(method) if type(method) is str else None
         if reads is None or not reads(plain, head, params):
             return None
         return plain if (self._modern if plain.is_modern else _handshake)(plain, head, params) else None

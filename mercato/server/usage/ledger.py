@@ -38,9 +38,6 @@ class Usage(Protocol):
     def admitted(self, tenant_id: int) -> float:
         """Count a call that was let in; return when."""
 
-    def push(self) -> None:
-        """Let no answer leave before what was counted."""
-
     def note(self, used: Used) -> None:
         """Note what a call came to."""
 
@@ -72,9 +69,9 @@ class UsageLedger:
         return self._admissions.count(tenant_id)
 
     def push(self) -> None:
-        """Hand what was counted to the kernel: before an answer leaves, so that no client saw what was not counted.
+        """Hand what was counted to the kernel now, instead of in the next turn of the event loop.
 
-        Without it the count leaves in the next turn of the event loop, perhaps just after the answer.
+        Whoever answers a call lets a turn pass first, so that no client saw what was not counted.
         """
         self._admissions.push()
 

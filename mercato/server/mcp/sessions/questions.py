@@ -86,7 +86,7 @@ class Questions:
         if not isinstance(question, str):
             return
         async with self._store.answering() as redis:
-            replica = await redis.hget(names.part_key(session_id, "waits"), question)  # type: ignore[misc]
+            replica = await redis.hget(names.part_key(session_id, "waits"), question)  # type: ignore[misc]  # typed for both clients
             if replica is not None:
                 message = b"progress %s %s" % (session_id.encode(), orjson.dumps(params))
                 await redis.publish(names.replica_channel(replica.decode()), message)
@@ -139,7 +139,7 @@ class Questions:
         """Wait no more, and tell the client that it need not answer."""
         with suppress(Away, SessionGone):
             async with self._store.answering() as redis:
-                await redis.hdel(names.part_key(session_id, "waits"), question)  # type: ignore[misc]
+                await redis.hdel(names.part_key(session_id, "waits"), question)  # type: ignore[misc]  # typed for both clients
             if options.get("cancel_on_abandon", True):
                 params = {"requestId": question, "reason": "The server waits no more."}
                 await write(encoding.notification("notifications/cancelled", params), "")

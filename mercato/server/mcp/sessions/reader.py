@@ -123,7 +123,7 @@ class Reader:
         pool = self._redis.connection_pool
         connection = pool.connection_class(**{**pool.connection_kwargs, "protocol": 2, "socket_timeout": None})
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py has none
             self._connection, self._heard_at = connection, time.monotonic()
             for channel, entry in list(self._channels.items()):
                 entry.awaited = 0

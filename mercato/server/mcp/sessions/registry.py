@@ -91,7 +91,7 @@ class Registry:
     async def orphans(self, session_id: str, stream: str) -> list[Entry]:
         """Return the requests that are answered on this stream and whose replica is lost."""
         async with self._store.answering() as redis:
-            found: Mapping[bytes, bytes] = await redis.hgetall(names.part_key(session_id, "calls"))  # type: ignore[misc]
+            found: Mapping[bytes, bytes] = await redis.hgetall(names.part_key(session_id, "calls"))  # type: ignore[misc]  # typed for both clients
         entries = [Entry(session_id, request, held) for request, held in found.items()]
         foreign = [entry for entry in entries if entry.stream == stream and entry.replica != self._replica.name]
         return [entry for entry in foreign if not await self._replica.is_alive(entry.replica)]

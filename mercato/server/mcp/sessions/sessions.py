@@ -74,7 +74,7 @@ class Sessions:
     async def read(self, session_id: str) -> Session | None:
         """Return a session as Redis has it now."""
         async with self._store.answering() as redis:
-            kept: Mapping[bytes, bytes] = await redis.hgetall(names.record_key(session_id))  # type: ignore[misc]
+            kept: Mapping[bytes, bytes] = await redis.hgetall(names.record_key(session_id))  # type: ignore[misc]  # typed for both clients
         if b"tenant" not in kept:
             self.forget(session_id)
             return None
