@@ -136,16 +136,19 @@ class KeptAttempt:
         # Waits are the database's, because this runs below the driver: a transaction stands still in them anyway.
         is_exact = self._call.key is not None or self._call.state is not None
         began, has_waited = time.monotonic(), False
+        # Whether a commit is under way is asked before each look, so that one that has just ended is seen by it.
+        is_committing = False
         has_lock, rows = answers.look_up_within(connection, self._call, self._now(), lock=True)
         while not has_lock and not (verdict := self._judge(rows)).first:
             waits = self._goes_on_waiting(verdict, is_exact=is_exact, waited_s=time.monotonic() - began)
             # A commit that is under way comes through, even where its process was killed.
-            if not waits and not answers.is_committing(connection, self._call):
+            if not waits and not is_committing and has_waited:
                 return
             has_waited = True
             connection.execute(_PAUSE)
+            is_committing = answers.is_committing(connection, self._call)
             has_lock, rows = answers.look_up_within(connection, self._call, self._now(), lock=True)
-        if has_lock and (is_exact or has_waited):  # what was found is older than the lock
+        if has_lock:  # what was found is older than the lock
             _, rows = answers.look_up_within(connection, self._call, self._now())
         while (verdict := self._judge(rows)).waits:
             connection.execute(_PAUSE)

@@ -41,7 +41,7 @@ class Fates:
         self.decided: dict[int, bool] = {}
         self._unwritten: dict[int, bool] = {}
         self._marks: list[Mark] = []
-        self._wake = asyncio.Event()
+        self._wake, self._urgent = asyncio.Event(), asyncio.Event()
         self._turn = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -54,6 +54,7 @@ class Fates:
         """Let the other processes know that a running call has lost its caller."""
         mark = Mark(call, self._clock())
         self._marks.append(mark)
+        self._urgent.set()
         self._wake.set()
         return mark
 
@@ -99,8 +100,11 @@ class Fates:
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
-            await asyncio.sleep(_LINGER_S)  # one transaction for all that are decided meanwhile
+            with suppress(TimeoutError):  # one transaction for all that are decided meanwhile
+                async with asyncio.timeout(_LINGER_S):
+                    await self._urgent.wait()  # a repeat at another process waits no longer for that word
             self._wake.clear()
+            self._urgent.clear()
             try:
                 await self.flush()
             except (SQLAlchemyError, OSError) as error:

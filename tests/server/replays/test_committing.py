@@ -10,6 +10,10 @@ from contextlib import asynccontextmanager
 
 import anyio
 import asyncpg
+import sqlalchemy as sa
+
+from mercato.server.mcp.delivery import Delivery
+from mercato.tenancy import answers
 
 _GATE = 4711
 _HELD = f"select count(*) from pg_locks where locktype = 'advisory' and objid = {_GATE} and not granted"
@@ -66,3 +70,30 @@ async def test_the_repeat_waits_for_a_commit_that_outlives_its_process(
         code = (await repeat).code
     assert await effects() == 1
     assert code == "replayed"
+
+
+async def test_a_commit_that_ends_between_a_look_and_the_question_whether_it_is_under_way_is_seen(
+    runtime, mercato_addresses, new_tenant, here, there, acme, effects, monkeypatch
+):
+    await here.call(await new_tenant(runtime))
+    is_committing = answers.is_committing
+
+    async with held_commits(mercato_addresses.database_url, acme) as gate:
+        first = asyncio.create_task(there.call(acme, name="killed", delivery=Delivery()))
+        with anyio.fail_after(30):
+            await until_held(gate, 1)
+        asked = asyncio.Event()
+
+        def ask_late(connection, call):
+            asked.set()
+            while not first.done():
+                connection.execute(sa.text("select pg_sleep(0.01)"))
+            return is_committing(connection, call)
+
+        monkeypatch.setattr(answers, "is_committing", ask_late)
+        repeat = asyncio.create_task(here.call(acme, name="killed"))
+        with anyio.fail_after(30):
+            await asked.wait()
+        await gate.execute("select pg_advisory_unlock_all()")
+        assert (await repeat).code == "replayed"
+    assert await effects() == 1
