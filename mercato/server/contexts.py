@@ -24,7 +24,7 @@ from mercato.tenancy.secrets import KeyRing
 from mercato.tools.administration import Administration
 from mercato.tools.arguments import reason_of
 from mercato.tools.call import Call
-from mercato.tools.context import Clock, Connected, Conversation, Meter, Settings, ToolContext
+from mercato.tools.context import Clock, Connected, Conversation, Settings, ToolContext
 from mercato.tools.errors import NotConnected
 from mercato.tools.moments import Moments
 from mercato.tools.replays import Replays
@@ -51,11 +51,13 @@ class OpenContext:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                await self._ctx.db.commit()
-        finally:
-            await self._ctx.db.close()
+        db = self._ctx._db
+        if db is not None:
+            try:
+                if kind is None:
+                    await db.commit()
+            finally:
+                await db.close()
         if kind is None:
             for act in self._ctx._after_commit:
                 await self._then(act)
@@ -108,41 +110,33 @@ class ContextFactory:
         """Open the context of a tool's call."""
         if call.meter is None:
             call.meter = self._budget.meter(call.access)
-        return OpenContext(self._made(call.principal, call.access, conversation, call.meter, call.tool.name, read_only))
+        return OpenContext(
+            ToolContext(
+                self, call.access, call.meter, call.tool.name, call.principal, conversation, read_only=read_only
+            )
+        )
 
     def context(
         self, principal: Principal, access: Access, conversation: Conversation, *, read_only: bool, name: str
     ) -> OpenContext:
         """Open a context: what it wrote is committed when the block ends well."""
         meter = self._budget.meter(access)
-        return OpenContext(self._made(principal, access, conversation, meter, name, read_only))
+        return OpenContext(ToolContext(self, access, meter, name, principal, conversation, read_only=read_only))
 
     def clock(self, seconds: float) -> Clock:
         """Return what stops a block after so many seconds."""
         return Clock(seconds, self._moments)
 
-    def _made(
-        self,
-        principal: Principal,
-        access: Access,
-        conversation: Conversation,
-        meter: Meter,
-        name: str,
-        read_only: bool,  # as the two above have it
-    ) -> ToolContext:
-        return ToolContext(
-            tenant=access.tenant,
-            db=self._database.open_tenant(access.tenant.id, read_only=read_only),
-            http=self._http,
-            log=self._logger(access.tenant.id, name),
-            user=principal,
-            _host=self,
-            _meter=meter,
-            _stored_settings=access.settings,
-            _conversation=conversation,
-        )
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """The client for the outside world, which all share."""
+        return self._http
 
-    def _logger(self, tenant_id: int, name: str) -> BoundLogger:
+    def database(self, tenant_id: int, *, read_only: bool) -> TenantDatabase:
+        """Return the rows of a tenant, for who commits and closes it."""
+        return self._database.open_tenant(tenant_id, read_only=read_only)
+
+    def logger(self, tenant_id: int, name: str) -> BoundLogger:
         """Return the logger of a tool for a tenant: made once, as most calls log nothing."""
         kept = self._loggers.get((tenant_id, name))
         if kept is None:

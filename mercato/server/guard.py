@@ -35,8 +35,11 @@ class Guard:
         """Let a call through, and count it once. Raises `LimitReached`; never waits for room."""
         if not call.within_limits:
             await self.ask_limits(call.principal, call.access, call.tool)
-        if not call.admitted_at:
-            call.admitted_at = self._usage.admitted(call.principal.tenant_id)
+        call.admitted_at = self.admitted(call.principal)
+
+    def admitted(self, principal: Principal) -> float:
+        """Count a call that the limits have let through; return when, in seconds since 1970."""
+        return self._usage.admitted(principal.tenant_id)
 
     async def ask_limits(self, principal: Principal, access: Access, tool: Tool) -> None:
         """Take a call of this tool from every limit that it falls under. Raises `LimitReached`."""
@@ -74,10 +77,16 @@ class Guard:
             )
         )
 
-    async def take(self, windows: Sequence[Window]) -> None:
-        """Take one of each limit. Raises `LimitReached`, and then nothing was taken."""
+    def take_leased(self, windows: Sequence[Window]) -> bool:
+        """Take one of each limit of what this process holds leased; or nothing, and return False."""
         if self._limiter.take_leased(windows):
             self._metrics.admitted("leased")
+            return True
+        return False
+
+    async def take(self, windows: Sequence[Window]) -> None:
+        """Take one of each limit. Raises `LimitReached`, and then nothing was taken."""
+        if self.take_leased(windows):
             return
         reached = await self._limiter.take(windows)
         if reached is None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import asyncpg
@@ -25,6 +26,7 @@ _SET_TENANT = "select set_config('app.tenant_id', $1, false)"
 _MOST_PLANS = 1_000
 _STATEMENTS = 500
 _WAIT_S = 8
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 Statement = sa.Select[*tuple[Any, ...]]
 """A SELECT of any columns."""
@@ -37,20 +39,27 @@ class Elsewhere(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """A statement of one shape, compiled. Each argument comes from the statement at hand, or is the tenant (None)."""
+    """A statement of one shape, compiled.
+
+    Each argument is one of the statement's own values (by its place), one that is given beside it (by its name), or
+    the tenant (None).
+    """
 
     sql: str
-    sources: tuple[int | None, ...]
-    bind: tuple[Callable[[Any], Any] | None, ...]
+    arguments_of: tuple[tuple[int | str | None, Callable[[Any], Any] | None], ...]
+    names: Set[str]
     result: tuple[Callable[[Any], Any] | None, ...] | None
     row: Callable[[Sequence[Any]], Any]
 
-    def arguments(self, bound: Sequence[sa.BindParameter[Any]], tenant_id: int) -> list[Any]:
-        values = [tenant_id if source is None else bound[source].effective_value for source in self.sources]
-        return [
-            value if process is None or value is None else process(value)
-            for value, process in zip(values, self.bind, strict=True)
-        ]
+    def arguments(self, bound: Sequence[sa.BindParameter[Any]], given: Mapping[str, Any], tenant_id: int) -> list[Any]:
+        values = []
+        for source, process in self.arguments_of:
+            if source is None:
+                value: Any = tenant_id
+            else:
+                value = given[source] if isinstance(source, str) else bound[source].effective_value
+            values.append(value if process is None or value is None else process(value))
+        return values
 
     def rows(self, records: Sequence[Any]) -> list[Any]:
         if self.result is None:
@@ -66,6 +75,10 @@ class _Plan:
         ]
 
 
+_Planned = tuple[_Plan | None, Sequence[Any]]
+"""The plan of a statement, where it has one, and the parameters that have values of their own."""
+
+
 class Reads:
     """Reads the rows of tenants. Opens its connections when they are needed, up to `size`."""
 
@@ -73,18 +86,24 @@ class Reads:
         self._dialect = dialect
         self._filter = filter_rows
         self._plans: OrderedDict[Any, _Plan | None] = OrderedDict()
+        self._declared: OrderedDict[Statement, _Planned] = OrderedDict()
         self._pool = _Pool(connect, size)
 
-    async def rows(self, statement: Statement, tenant_id: int) -> list[Any]:
-        """Return the rows of a SELECT. Raises `Elsewhere` for what it cannot read, and when anything went wrong."""
-        shape = statement._generate_cache_key()
-        if shape is None:
+    async def rows(self, statement: Statement, tenant_id: int, given: Mapping[str, Any] | None = None) -> Sequence[Any]:
+        """Return the rows of a SELECT, with `given` for its parameters that have no value of their own.
+
+        A statement that is given values is taken for one that is declared once: its plan is found by its identity.
+        Raises `Elsewhere` for what it cannot read, and when anything went wrong.
+        """
+        if given is None:
+            plan, bound = self._by_shape(statement, tenant_id)
+            given = _NOTHING
+        else:
+            plan, bound = self._declared.get(statement) or self._declare(statement, tenant_id)
+        if plan is None or given.keys() != plan.names:
             raise Elsewhere
-        plan = self._plans[shape.key] if shape.key in self._plans else self._plan(statement, shape, tenant_id)
-        if plan is None:
-            raise Elsewhere
-        arguments = plan.arguments(shape.bindparams, tenant_id)
-        connection = await self._pool.take(tenant_id)
+        arguments = plan.arguments(bound, given, tenant_id)
+        connection = self._pool.find(tenant_id) or await self._pool.take(tenant_id)
         whole = False
         try:
             records = await connection.fetch(plan.sql, *arguments)
@@ -99,12 +118,29 @@ class Reads:
         """Close every connection."""
         await self._pool.close()
 
-    def _plan(self, statement: Statement, shape: Any, tenant_id: int) -> _Plan | None:
-        plan = _compiled(self._filter(statement, tenant_id), shape.bindparams, self._dialect)
-        self._plans[shape.key] = plan
-        if len(self._plans) > _MOST_PLANS:
-            self._plans.popitem(last=False)
-        return plan
+    def _by_shape(self, statement: Statement, tenant_id: int) -> _Planned:
+        shape = statement._generate_cache_key()
+        if shape is None:
+            return None, ()
+        if shape.key in self._plans:
+            plan = self._plans[shape.key]
+        else:
+            plan = _compiled(self._filter(statement, tenant_id), shape.bindparams, self._dialect)
+            _keep(self._plans, shape.key, plan)
+        return plan, shape.bindparams
+
+    def _declare(self, statement: Statement, tenant_id: int) -> _Planned:
+        shape = statement._generate_cache_key()
+        bound = () if shape is None else tuple(shape.bindparams)
+        planned = _compiled(self._filter(statement, tenant_id), bound, self._dialect), bound
+        _keep(self._declared, statement, planned)
+        return planned
+
+
+def _keep(plans: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    plans[key] = value
+    if len(plans) > _MOST_PLANS:
+        plans.popitem(last=False)
 
 
 def _compiled(filtered: Statement, bound: Sequence[Any], dialect: Dialect) -> _Plan | None:
@@ -124,8 +160,11 @@ def _compiled(filtered: Statement, bound: Sequence[Any], dialect: Dialect) -> _P
     processors = [column.type._cached_result_processor(dialect, None) for column in columns]
     return _Plan(
         sql=str(compiled),
-        sources=tuple(places.get(id(parameter)) for parameter in own),
-        bind=tuple(compiled._bind_processors.get(name) for name in names),
+        arguments_of=tuple(
+            (parameter.key if parameter.required else places.get(id(parameter)), compiled._bind_processors.get(name))
+            for parameter, name in zip(own, names, strict=True)
+        ),
+        names=frozenset(parameter.key for parameter in own if parameter.required),
         result=tuple(processors) if any(processors) else None,
         row=result_tuple([column.keyname for column in columns]),
     )
@@ -146,7 +185,7 @@ class _Pool:
     async def take(self, tenant_id: int) -> Any:
         """Return a connection that reads for this tenant, and for nobody else until it is given back."""
         while True:
-            connection = self._find(tenant_id)
+            connection = self.find(tenant_id)
             if connection is not None:
                 return connection
             if self._open < self._size:
@@ -178,7 +217,8 @@ class _Pool:
         self._idle.clear()
         self._of_tenant.clear()
 
-    def _find(self, tenant_id: int) -> Any:
+    def find(self, tenant_id: int) -> Any:
+        """Return an idle connection that reads for this tenant, as `take` does, or None."""
         kept = self._of_tenant.get(tenant_id)
         while kept:
             connection = kept.pop()

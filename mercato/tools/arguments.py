@@ -141,8 +141,24 @@ def reason_of(detail: ErrorDetails) -> str:
     return _REASONS.get(detail["type"], "is not valid").format(**detail.get("ctx", {}))
 
 
-def _is_plainly_storable(value: Any) -> bool:
-    """Whether PostgreSQL can store all of a value, at a glance: False is no answer, and needs a closer look."""
+def _is_plainly_storable(arguments: Mapping[str, Any]) -> bool:
+    """Whether PostgreSQL can store all of them, at a glance: False is no answer, and needs a closer look."""
+    for value in arguments.values():
+        kind = type(value)
+        if kind is str:
+            if not value.isascii() or "\0" in value:
+                break
+        elif kind is int:
+            if not -(2**63) <= value < 2**63:
+                break
+        elif kind is not bool and value is not None:
+            break
+    else:
+        return True
+    return _is_storable_as_json(arguments)
+
+
+def _is_storable_as_json(value: Any) -> bool:
     try:
         text = orjson.dumps(value, default=_inside)
     except TypeError:  # half a pair, a number of more than 64 bits, or what is no JSON

@@ -112,10 +112,11 @@ async def call_tool(call: Call, contexts: Contexts, guard: Guard) -> Outcome:
     becomes a result the model reads. Anything else unexpected goes to the log, and the model gets a reference. Either
     way nothing that was begun is left half done.
     """
-    try:
-        await guard.admit(call)
-    except LimitReached as reached:
-        return Outcome(error=reached)
+    if not call.admitted_at:
+        try:
+            await guard.admit(call)
+        except LimitReached as reached:
+            return Outcome(error=reached)
     began, code, size = time.perf_counter(), CANCELLED, 0
     try:
         outcome = await _attempt(call, contexts)
@@ -152,23 +153,25 @@ async def _attempt(call: Call, contexts: Contexts) -> Outcome:
         return Outcome(error=_fault(call, error))
 
 
-async def _run(call: Call, contexts: Contexts) -> Outcome:
+def _run(call: Call, contexts: Contexts) -> Awaitable[Outcome]:
     arguments = dict(call.arguments)
     if call.tool.destructive:
         arguments.pop("confirm", None)
     if call.tool.is_raw:
-        return await _run_raw(call, contexts, arguments)
+        return _run_raw(call, contexts, arguments)
     parsed = call.tool.parse(arguments)
     if call.tool.read_only:
-        return await _read(call, contexts, parsed)
-    return await _write(call, contexts, arguments, parsed)
+        return _read(call, contexts, parsed)
+    return _write(call, contexts, arguments, parsed)
 
 
 async def _read(call: Call, contexts: Contexts, parsed: Mapping[str, Any]) -> Outcome:
     conversation = Conversation(call.client)
     async with contexts.open(call, conversation, read_only=True) as ctx:
-        value = await _within_time(call, contexts, conversation, call.tool.function(ctx, **parsed))
-        return _answer(value, _serialised(call, value))
+        with contexts.clock(call.tool.timeout_s) as conversation.clock:
+            value = await call.tool.function(ctx, **parsed)
+            return _answer(value, _serialised(call, value))
+        raise _timed_out(call)
 
 
 async def _write(call: Call, contexts: Contexts, arguments: Mapping[str, Any], parsed: Mapping[str, Any]) -> Outcome:
@@ -236,7 +239,11 @@ async def _within_time(
         if conversation is not None:
             conversation.clock = clock
         return await running
-    raise TimedOut(
+    raise _timed_out(call)
+
+
+def _timed_out(call: Call) -> TimedOut:
+    return TimedOut(
         f"{call.tool.wire_title} took over {call.tool.timeout_s:g} seconds and was stopped; nothing was changed.",
         next_step="Ask for less at a time, or try again later.",
         retryable=True,

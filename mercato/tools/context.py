@@ -14,6 +14,7 @@ import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from structlog.stdlib import BoundLogger
 
+from mercato.tenancy.access import Access
 from mercato.tenancy.database import TenantDatabase
 from mercato.tenancy.principal import Principal
 from mercato.tenancy.tenants import Tenant
@@ -69,6 +70,16 @@ class Host(Protocol):
     def administration(self) -> Administration:
         """What `mercato.admin` shows and sets."""
 
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """The client for the outside world."""
+
+    def database(self, tenant_id: int, *, read_only: bool) -> TenantDatabase:
+        """Return the rows of a tenant."""
+
+    def logger(self, tenant_id: int, name: str) -> BoundLogger:
+        """Return the logger of a tool for a tenant."""
+
     async def connection(self, db: TenantDatabase, integration: str, account: str | None) -> Connected:
         """Return a connected account with readable credentials. Raises `NotConnected`."""
 
@@ -92,7 +103,7 @@ class Clock:
         self.is_over = False
 
     def __enter__(self) -> Clock:
-        self._task = asyncio.current_task()
+        self._task = self._moments.task
         self._moments.begin(self)
         return self
 
@@ -168,18 +179,41 @@ class Meter(Protocol):
         """Take cents from the budget. Raises `LimitReached`, and then nothing was taken."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What code that acts inside one tenant may hold."""
+    """What code that acts inside one tenant may hold. What it does not ask for is not made."""
 
-    tenant: Tenant
-    db: TenantDatabase
-    http: httpx.AsyncClient
-    log: BoundLogger
-    _host: Host = field(repr=False)
-    _meter: Meter = field(repr=False)
-    _stored_settings: Mapping[str, Mapping[str, Any]] = field(repr=False)
-    _after_commit: list[Callable[[], Awaitable[None]]] = field(default_factory=list, repr=False)
+    __slots__ = ("_access", "_after_commit", "_db", "_host", "_meter", "_name", "_read_only")
+
+    def __init__(self, host: Host, access: Access, meter: Meter, name: str, *, read_only: bool) -> None:
+        self._host = host
+        self._access = access
+        self._meter = meter
+        self._name = name
+        self._read_only = read_only
+        self._db: TenantDatabase | None = None
+        self._after_commit: list[Callable[[], Awaitable[None]]] = []
+
+    @property
+    def tenant(self) -> Tenant:
+        """The tenant that it acts for."""
+        return self._access.tenant
+
+    @property
+    def db(self) -> TenantDatabase:
+        """The rows of the tenant."""
+        if self._db is None:
+            self._db = self._host.database(self._access.tenant.id, read_only=self._read_only)
+        return self._db
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """The client for the outside world."""
+        return self._host.http
+
+    @property
+    def log(self) -> BoundLogger:
+        """A logger that names the tenant, and what runs."""
+        return self._host.logger(self._access.tenant.id, self._name)
 
     async def connection(self, name: str, account: str | None = None) -> Connected:
         """Return the tenant's account at an outside service. Raises `NotConnected`, whose text says what to do."""
@@ -196,15 +230,33 @@ class Context:
 
     def settings(self, model: type[Settings]) -> Settings:
         """Return a plugin's settings: its deployment model from the environment, or its tenant model."""
-        return self._host.settings(model, self._stored_settings)
+        return self._host.settings(model, self._access.settings)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ToolContext(Context):
     """What a tool holds while it runs."""
 
-    user: Principal
-    _conversation: Conversation = field(repr=False)
+    __slots__ = ("_conversation", "_user")
+
+    def __init__(
+        self,
+        host: Host,
+        access: Access,
+        meter: Meter,
+        name: str,
+        user: Principal,
+        conversation: Conversation,
+        *,
+        read_only: bool,
+    ) -> None:
+        super().__init__(host, access, meter, name, read_only=read_only)
+        self._user = user
+        self._conversation = conversation
+
+    @property
+    def user(self) -> Principal:
+        """Who asks."""
+        return self._user
 
     async def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Report how far the work is. Costs nothing where the client does not listen."""
@@ -217,6 +269,6 @@ class ToolContext(Context):
         from its top once the answer is there. `key` names the question on the wire. The wait does not count towards
         `timeout_s`. Raises `Declined`, or `ConfirmationNeeded` where the client cannot ask anybody.
         """
-        if self.db.touched:
+        if self._db is not None and self._db.touched:
             raise RuntimeError("`ask` must come before the first use of `db`: the function may run again from its top")
         return await self._conversation.ask(message, model, key)

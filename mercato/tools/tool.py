@@ -115,11 +115,17 @@ class Tool:
 
         Raises `TypeError` if it is not what the function says that it returns.
         """
+        model = value
+        if type(model) is not self._returned or type(model) is Reply:  # pydantic's `isinstance` is slow
+            model = self._checked(value)
+        dumped: bytes = model.__pydantic_serializer__.to_json(model, warnings="error")
+        return dumped
+
+    def _checked(self, value: Any) -> BaseModel:
         model = value.model if isinstance(value, Reply) else value
         if not isinstance(model, BaseModel) or (self._returned is not Reply and not isinstance(model, self._returned)):
             raise TypeError(f"the tool {self.name} returned {type(model).__name__}, not {self._returned.__name__}")
-        dumped: bytes = model.__pydantic_serializer__.to_json(model, warnings="error")
-        return dumped
+        return model
 
     @cached_property
     def _hints(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, StatementError
 from sqlmodel import col, select
 
 from mercato.tenancy.access import TenantSetting
@@ -86,6 +86,30 @@ async def test_values_are_bound_anew_for_each_statement_of_a_shape(narrow, both)
         statement = select(DisabledTool.tool).where(DisabledTool.tool == name, col(DisabledTool.id) > 0)
         found = await narrow._reads.rows(statement, both[0].id)
         assert [row.tool for row in found] == ([] if name == "third" else [name])
+
+
+BY_TOOL = select(DisabledTool.tool, sa.literal(7).label("seven")).where(DisabledTool.tool == sa.bindparam("tool"))
+
+
+async def test_a_statement_that_is_declared_once_is_given_its_values(narrow, both):
+    for one in both:
+        async with narrow.tenant(one.id) as db:
+            db.session.add_all(DisabledTool(tool=name) for name in ("first", one.slug))
+    for one in both:
+        for name in ("first", both[0].slug, both[1].slug):
+            expected = [(name, 7)] if name in {"first", one.slug} else []
+            assert await narrow._reads.rows(BY_TOOL, one.id, {"tool": name}) == expected
+            async with narrow.tenant(one.id) as db:
+                assert await db.rows(BY_TOOL, {"tool": name}) == expected
+                _ = db.session  # from now on `rows` goes the engine's way
+                assert await db.rows(BY_TOOL, {"tool": name}) == expected
+
+
+@pytest.mark.parametrize("values", [None, {}, {"name": "first"}])
+async def test_a_value_that_was_not_given_is_asked_for(narrow, both, values):
+    async with narrow.tenant(both[0].id, read_only=True) as db:
+        with pytest.raises(StatementError, match="A value is required for bind parameter 'tool'"):
+            await db.rows(BY_TOOL, values)
 
 
 async def test_a_list_of_values_goes_the_engines_way(narrow, both):

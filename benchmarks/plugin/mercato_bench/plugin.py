@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, Field
+from sqlalchemy import bindparam
 from sqlmodel import select
 
 from mercato import Category, TenantOwned, ToolContext, ToolError, hookimpl, identity
@@ -38,16 +39,18 @@ class OrderAnswer(BaseModel):
     total_minor: int
 
 
+ORDER_BY_ID = select(BenchOrder.id, BenchOrder.number, BenchOrder.currency, BenchOrder.total_minor).where(
+    BenchOrder.id == bindparam("order_id")
+)
 OrderId = Annotated[int, Field(description="The id of the order.")]
 
 
 async def read_bench_order(ctx: ToolContext, order_id: OrderId) -> OrderAnswer:
     """Read one order by its id."""
-    columns = (BenchOrder.id, BenchOrder.number, BenchOrder.currency, BenchOrder.total_minor)
-    rows = await ctx.db.rows(select(*columns).where(BenchOrder.id == order_id))
+    rows = await ctx.db.rows(ORDER_BY_ID, {"order_id": order_id})
     if not rows:
         raise ToolError(f"There is no order {order_id}.", field="order_id")
-    return OrderAnswer(**rows[0]._mapping)
+    return OrderAnswer(**rows[0]._asdict())
 
 
 async def add_bench_order(ctx: ToolContext, number: Annotated[str, Field(description="Its number.")]) -> OrderAnswer:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mercato.server.settings import Settings
 
 _WATCH_S = 5
+_COLLECT_AFTER = 20_000
 
 
 def serve(
@@ -78,9 +79,11 @@ async def _serve(settings: Settings, engines: Engines, listening: socket.socket,
         app = create_app(settings, addresses_of(engines), tracing=tracing)
         await stack.enter_async_context(app.router.lifespan_context(app))
         shown = await ensure_demo(app.state.runtime, settings.data_dir, tell) if demo else None
-        # What was made at start stays: left out of collections, each of them costs a good deal less.
+        # What was made at start stays: left out of collections, each of them costs a good deal less. Requests leave
+        # hardly any cycles behind; looking for them as often as Python does by itself would be a twentieth of a call.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_COLLECT_AFTER, 10, 10)
         server = HttpServer(app, max_wait_s=10)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         watching = asyncio.create_task(_watch(engines))

@@ -68,7 +68,7 @@ class Exchange:
 
     def begin(self, moments: Moments, *, is_modern: bool) -> None:
         """Begin to run a call. After a moment its client is watched: one of the modern era that leaves cancels it."""
-        self._task = asyncio.current_task()
+        self._task = moments.task
         self._moments, self._is_modern = moments, is_modern
         moments.begin(self)
 

@@ -250,11 +250,12 @@ class FastLane:
         tool: Tool,
         limits: Sequence[Window],
     ) -> bool:
-        try:
-            await self._guard.take(limits)
-        except LimitReached as reached:
-            await exchange.send_limit(plain, reached)
-            return True
+        if not self._guard.take_leased(limits):
+            try:
+                await self._guard.take(limits)
+            except LimitReached as reached:
+                await exchange.send_limit(plain, reached)
+                return True
         call = Call(
             tool=tool,
             arguments=plain.arguments or {},
@@ -266,6 +267,7 @@ class FastLane:
             session_id=session_id,
             request_bytes=exchange.request_bytes,
             within_limits=True,
+            admitted_at=self._guard.admitted(caller.principal),
             delivery=None if tool.read_only else exchange.delivery(),
         )
         exchange.begin(self._moments, is_modern=plain.is_modern)
