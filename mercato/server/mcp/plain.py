@@ -57,22 +57,29 @@ Head = dict[bytes, bytes]
 _TELLING = frozenset({b"origin", b"x-api-key", b"last-event-id", b"expect"})
 """Headers that change what a request means; others, such as a proxy's, do not."""
 _MCP = frozenset({b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-session-id"})
+_USUAL = _MCP | {
+    *(b"host", b"authorization", b"content-type", b"content-length", b"accept", b"accept-encoding", b"accept-language"),
+    *(b"user-agent", b"connection", b"x-request-id", b"sec-fetch-mode", b"traceparent", b"tracestate"),
+    *(b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-real-ip"),
+}
+"""Headers that need no closer look."""
 
 
 def plain_head(headers: list[tuple[bytes, bytes]]) -> Head | None:
     """Return the headers if none of them is there twice or says something that is not plain."""
     head = dict(headers)
-    if len(head) != len(headers) or not _TELLING.isdisjoint(head):
+    if len(head) != len(headers) or not (head.keys() <= _USUAL or _are_harmless(head)):
         return None
-    for name in head:
-        if name[:4] == b"mcp-" and name not in _MCP:
-            return None
     if head.get(b"content-type") not in _TYPES or head.get(b"accept") not in _ACCEPTED:
         return None
     length = head.get(b"content-length", b"")
     if not length.isdigit() or int(length) > LONGEST_BODY_BYTES:
         return None
     return head if head.get(b"authorization", b"")[:7] == b"Bearer " and b"host" in head else None
+
+
+def _are_harmless(head: Head) -> bool:
+    return _TELLING.isdisjoint(head) and all(name in _MCP for name in head if name.startswith(b"mcp-"))
 
 
 @dataclass(slots=True)
@@ -90,11 +97,15 @@ class Plain:
     meta: dict[str, Any] | None = None
 
 
+_Client = tuple[bool, str]
+"""Whether a client can put a question to its user, and what it calls itself."""
+
+
 class PlainReader:
     """Reads bodies. Keeps which envelopes the SDK has found to be right: a client sends the same with each request."""
 
     def __init__(self) -> None:
-        self._envelopes: dict[bytes, mcp.InitializeRequestParams | None] = {}
+        self._envelopes: dict[bytes, _Client | None] = {}
 
     def read(self, head: Head, body: bytes) -> Plain | None:
         """Return the request, or None where it is not plain."""
@@ -128,19 +139,21 @@ class PlainReader:
             meta = _untraced(meta)
             if meta is None:
                 return False
-        key = orjson.dumps(meta)
-        if len(key) > _LONGEST_ENVELOPE_BYTES:
-            return False
-        if key not in self._envelopes:
-            if len(self._envelopes) >= _MOST_KEPT:
-                self._envelopes.clear()
-            self._envelopes[key] = _envelope(meta)
-        client = self._envelopes[key]
+        client = self._client(orjson.dumps(meta), meta)
         if client is None:
             return False
-        plain.can_ask = client.capabilities.elicitation is not None
-        plain.client_name = client.client_info.name
+        plain.can_ask, plain.client_name = client
         return True
+
+    def _client(self, key: bytes, meta: dict[str, Any]) -> _Client | None:
+        if key in self._envelopes:
+            return self._envelopes[key]
+        if len(key) > _LONGEST_ENVELOPE_BYTES:
+            return None
+        if len(self._envelopes) >= _MOST_KEPT:
+            self._envelopes.clear()
+        client = self._envelopes[key] = _client_of(meta)
+        return client
 
 
 def _handshake(plain: Plain, head: Head, params: dict[str, Any]) -> bool:
@@ -201,11 +214,11 @@ _READERS: dict[str, Callable[[Plain, Head, dict[str, Any]], bool]] = {
 }
 
 
-def _envelope(meta: dict[str, Any]) -> mcp.InitializeRequestParams | None:
+def _client_of(meta: dict[str, Any]) -> _Client | None:
     """Return what an envelope says of its client, if the SDK would take it as it is."""
     try:
         validate_client_request("tools/list", str(meta[_VERSION]), {"_meta": meta})
-        return mcp.InitializeRequestParams.model_validate(
+        said = mcp.InitializeRequestParams.model_validate(
             {
                 "protocolVersion": meta[_VERSION],
                 "capabilities": meta["io.modelcontextprotocol/clientCapabilities"],
@@ -213,5 +226,6 @@ def _envelope(meta: dict[str, Any]) -> mcp.InitializeRequestParams | None:
             },
             by_name=False,
         )
+        return said.capabilities.elicitation is not None, said.client_info.name
     except (ValidationError, KeyError):
         return None
