@@ -23,6 +23,10 @@ def fields(model):
     return [field.name for field in dataclasses.fields(model) if not field.name.startswith("_")]
 
 
+def properties(context):
+    return [name for name, value in vars(context).items() if isinstance(value, property) and not name.startswith("_")]
+
+
 def test_the_names_are_sorted_and_there_are_no_others():
     assert mercato.__all__ == sorted(mercato.__all__)
     assert dir(mercato) == mercato.__all__
@@ -78,10 +82,11 @@ def test_the_signatures_of_hooks_and_of_what_declares_are_pinned():
 
 
 def test_the_fields_of_contexts_are_pinned():
-    assert fields(Context) == ["tenant", "db", "http", "log"]
-    assert fields(ToolContext) == ["tenant", "db", "http", "log", "user"]
+    assert properties(Context) == ["tenant", "db", "http", "log"]
+    assert properties(ToolContext) == ["user"]
     assert {name for name in vars(ToolContext) | vars(Context) if not name.startswith("_")} == {
-        *fields(ToolContext),
+        *properties(Context),
+        *properties(ToolContext),
         "connection",
         "spend",
         "settings",
@@ -106,9 +111,17 @@ def test_the_fields_of_who_calls_and_for_whom_are_pinned():
     ]
 
 
-@pytest.mark.parametrize("model", [Context, ToolContext, Principal, Tenant])
-def test_what_a_tool_holds_is_frozen(model):
+@pytest.mark.parametrize("model", [Principal, Tenant])
+def test_who_calls_and_for_whom_is_frozen(model):
     assert model.__dataclass_params__.frozen
+
+
+@pytest.mark.parametrize("name", ["tenant", "db", "http", "log", "user"])
+async def test_what_a_tool_holds_cannot_be_exchanged(ctx, name):
+    with pytest.raises(AttributeError):
+        setattr(ctx, name, None)
+    with pytest.raises(AttributeError):
+        ctx.more = None
 
 
 def test_the_kit_has_the_fixtures_that_it_names():

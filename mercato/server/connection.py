@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sized
+import random
+from collections.abc import Sequence, Sized
 from functools import partial
 from typing import Any
 
@@ -16,15 +17,19 @@ MOST_IGNORED_BYTES = 16 * 1024 * 1024
 """Of a body that goes on although its request was answered: so much is read, that the client may read the answer."""
 LEAST_READ_BYTES = 16 * 1024
 """Of what waits for a client: so much must it read in each `unread_timeout_s`."""
+COPIED_BYTES = 16 * 1024
+"""Pieces of an answer that are all shorter are copied into one, which is faster than a list of them."""
 MOST_PIPELINED = 32
 """Requests that wait behind one that is not answered yet: nobody who means well sends that many."""
+_SPREAD = 0.1
+"""By which share chance makes a deadline later."""
 _BLANK = (b" ", b"\t")
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
-def answer_at_once(cycle: RequestResponseCycle, status: int, head: bytes, body: bytes) -> bool:
-    """Hand over a whole answer in one piece; False, with nothing done, where it must go the usual way.
+def answer_at_once(cycle: RequestResponseCycle, status: int, head: bytes, body: Sequence[bytes]) -> bool:
+    """Hand over a whole answer, its body in pieces; False, with nothing done, where it must go the usual way.
 
     `head` are header lines of ours, which need no check; the usual way costs three times as much. What is set here is
     what uvicorn sets when an answer is complete.
@@ -33,7 +38,11 @@ def answer_at_once(cycle: RequestResponseCycle, status: int, head: bytes, body: 
         return False
     cycle.response_started = cycle.response_complete = True
     ending = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
-    cycle.transport.write(b"".join((STATUS_LINE[status], head, ending, body)))
+    whole = (STATUS_LINE[status], head, ending, *body)
+    if max(map(len, body)) < COPIED_BYTES:
+        cycle.transport.write(b"".join(whole))
+    else:
+        cycle.transport.writelines(whole)
     cycle.message_event.set()
     if not cycle.keep_alive:
         cycle.transport.close()
@@ -64,8 +73,8 @@ class BoundedConnection(HttpToolsProtocol):
     client's: while an earlier request of the same connection is answered, or the application has enough for now.
 
     Each request finds the transport in `scope["extensions"]["mercato.transport"]`, and in `mercato.answer` a way to
-    answer it in one piece. Header values lose the white space
-    after them: RFC 9110 says that it is no part, and the parser leaves it.
+    answer it at once. Header values lose the white space after them: RFC 9110 says that it is no part, and the parser
+    leaves it.
     """
 
     head_timeout_s: float = 10
@@ -188,7 +197,9 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _await(self, timeout_s: float) -> None:
         if not self.transport.is_closing():
-            self._deadline = self.loop.call_later(timeout_s, self._too_late, timeout_s)
+            # Connections that were opened together must not end, and come back, in one moment: others would wait.
+            within_s = timeout_s * (1 + _SPREAD * random.random())  # noqa: S311
+            self._deadline = self.loop.call_later(within_s, self._too_late, timeout_s)
 
     def _too_late(self, timeout_s: float) -> None:
         """End a request that did not come in time, with an answer where the client can tell what it is for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.types import Message as AsgiMessage
@@ -19,6 +20,8 @@ from mercato.tools.moments import Moments
 STREAM_AFTER_S = 15
 """From when on an answer becomes an event stream with comments, so that no proxy takes the connection for dead."""
 _NONE: dict[str, Any] = {}
+Pieces = Sequence[bytes]
+"""A body in pieces: a list of tools is long, and is copied into the kernel only."""
 
 
 class Exchange:
@@ -102,7 +105,7 @@ class Exchange:
             self.status = 499
             return
         error = b'{"code":-32800,"message":"Request cancelled"}'
-        await self.send_result(b'{"jsonrpc":"2.0","id":' + plain.id + b',"error":' + error + b"}")
+        await self.send_result((b'{"jsonrpc":"2.0","id":', plain.id, b',"error":', error, b"}"))
 
     async def hand_over(self, plain: Plain) -> bool:
         """Leave the request to the application, which runs the call once more: nothing was done but to ask.
@@ -117,9 +120,9 @@ class Exchange:
 
     async def send_limit(self, plain: Plain, reached: LimitReached) -> None:
         """Answer that a limit was reached."""
-        await self.send_json(429, limit_body(plain.id, reached), retry_after_s=reached.retry_after_s)
+        await self.send_json(429, (limit_body(plain.id, reached),), retry_after_s=reached.retry_after_s)
 
-    async def send_result(self, body: bytes) -> None:
+    async def send_result(self, pieces: Pieces) -> None:
         """Answer a call, as JSON or, where it took long, as the last event of its stream."""
         # One turn of the loop: the admission of this call leaves before its answer, and a client that left is seen.
         await asyncio.sleep(0)
@@ -127,24 +130,24 @@ class Exchange:
         if self._streaming is not None:
             self._streaming.cancel()
         if self.status == 0:
-            await self.send_json(200, body)
+            await self.send_json(200, pieces)
         else:
-            event = frame(body)
+            event = frame(b"".join(pieces))
             await self.send({"type": "http.response.body", "body": event, "more_body": False})
         if self._delivery is not None:
             self._delivery.settled(was_open)
 
-    async def send_json(self, status: int, body: bytes, *, retry_after_s: int | None = None) -> None:
-        """Answer with JSON: in one piece where the connection can, which costs a third."""
+    async def send_json(self, status: int, pieces: Pieces, *, retry_after_s: int | None = None) -> None:
+        """Answer with JSON: at once where the connection can, which costs a third."""
         self.status = status
         waits = b"" if retry_after_s is None else b"retry-after: %d\r\n" % retry_after_s
         head = b"%bcontent-length: %d\r\ncontent-type: application/json\r\nx-request-id: %b\r\n"
-        lines = head % (waits, len(body), self.request_id.encode())
+        lines = head % (waits, sum(map(len, pieces)), self.request_id.encode())
         at_once = self.scope.get("extensions", _NONE).get(AT_ONCE)
-        if at_once is None or not at_once(status, lines, body):
+        if at_once is None or not at_once(status, lines, pieces):
             headers = [tuple(line.split(b": ", 1)) for line in lines.split(b"\r\n")[:-1]]
             await self.send({"type": "http.response.start", "status": status, "headers": headers})
-            await self.send({"type": "http.response.body", "body": body})
+            await self.send({"type": "http.response.body", "body": b"".join(pieces)})
 
     async def _watch(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
@@ -167,9 +170,9 @@ class Exchange:
             await asyncio.sleep(STREAM_AFTER_S)
 
 
-def result_message(plain: Plain, result: bytes) -> bytes:
+def result_message(plain: Plain, result: bytes) -> Pieces:
     """Return the message that carries a result."""
-    return b'{"jsonrpc":"2.0","id":' + plain.id + b',"result":' + result + b"}"
+    return b'{"jsonrpc":"2.0","id":', plain.id, b',"result":', result, b"}"
 
 
 async def pieces_of(receive: Receive) -> list[AsgiMessage]:
