@@ -226,7 +226,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._await_reading()
 
     def _await_reading(self) -> None:
-        """Give the client time to take what waits for it; a stream has bounds of its own."""
+        """Give the client time to take what waits for it, an answer or a part of a stream."""
         if self._unread is None:
             self._watch_unread(self.transport.get_write_buffer_size())
 
@@ -235,9 +235,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _look_at_unread(self, before: int) -> None:
         waiting = self.transport.get_write_buffer_size()
-        cycle = self.cycle
-        streams = cycle is not None and bool(cycle.chunked_encoding) and not cycle.response_complete
-        if waiting <= before - LEAST_READ_BYTES or (streams and not self.transport.is_closing()):
+        if waiting <= before - LEAST_READ_BYTES:
             self._watch_unread(waiting)
         else:
             self.transport.abort()

@@ -72,7 +72,7 @@ def parse(model: type[BaseModel], schema: Schema, raw: Mapping[str, Any]) -> dic
     try:
         parsed = model.__pydantic_validator__.validate_python(dict(raw))
     except ValidationError as error:
-        if (problem := _unstorable(raw)) is not None:
+        if not _is_storable_as_json(raw) and (problem := _unstorable(raw)) is not None:
             raise _invalid(model, schema, raw, [problem]) from None
         problems = [
             (_path(detail), reason_of(detail)) for detail in error.errors(include_url=False, include_input=False)

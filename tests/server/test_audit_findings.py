@@ -19,6 +19,7 @@ from mercato.server.mcp.exchange import Exchange
 from mercato.tenancy.limits import set_limit
 from mercato.tenancy.rows import utc_now
 from mercato.tenancy.usage import UsageRecord
+from mercato.tools import arguments
 from tests.server.conftest import ENVELOPE, HELLO, envelope, modern, shake_hands
 
 LEGACY = {"mcp-protocol-version": "2025-11-25"}
@@ -167,9 +168,9 @@ async def test_a_stream_ends_with_its_connection_although_another_request_waits_
 
 
 async def test_small_parts_in_great_number_are_refused_before_they_are_read(client):
-    body = b"[" * 50_001
+    body = b"[" * 20_001
     response = await client.post("/mcp", content=body)
-    assert "50,000 objects and lists" in response.json()["error"]["message"]
+    assert "20,000 objects and lists" in response.json()["error"]["message"]
     assert (await client.post("/mcp", content=body[1:])).json()["error"]["message"] == "The body is not JSON."
 
 
@@ -262,3 +263,100 @@ async def test_a_listener_that_wants_to_hear_of_too_much_is_refused(site, acme, 
     refused = await modern(client, "subscriptions/listen", {"notifications": wanted})
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, -32602)
     assert acme.id not in site.app.state.served.listening._of_tenant
+
+
+async def test_the_lane_refuses_an_id_that_the_application_refuses(client, session):
+    body = call("echo") | {"id": "x" * 300}
+    lane = await client.post("/mcp", json=body, headers=session)
+    slow = await client.post("/mcp?surface=full", json=body, headers=session)
+    assert (lane.status_code, slow.status_code) == (400, 400)
+    assert "256 bytes" in lane.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"id": "x" * 90_000}, "256 bytes"),
+        ({"params": {"notifications": {"resourceSubscriptions": [""] * 10_000}}}, "1,000 resources"),
+        ({"params": {"notifications": {"resourceSubscriptions": [""] * 30_000}}}, "20,000 values"),
+        ({"params": {"notifications": {"resourceSubscriptions": ["x" * 40_000]}}}, "characters together"),
+    ],
+)
+async def test_a_listener_that_would_be_dear_to_keep_is_refused(client, changed, said):
+    listening = {"notifications": {"toolsListChanged": True}}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": listening} | changed
+    body["params"]["_meta"] = ENVELOPE
+    headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "subscriptions/listen"}
+    async with client.stream("POST", "/mcp", json=body, headers=headers) as answer:
+        text = (await answer.aread()).decode()
+    assert (answer.status_code, said in text) == (400, True), text
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/mcp?surface=full"])
+async def test_listening_counts_as_lists_do(site, acme, few_lists, path):
+    body = {"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": {"notifications": {}}}
+    body["params"]["_meta"] = ENVELOPE
+    headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "subscriptions/listen"}
+    statuses = []
+    async with site.client(await site.key(acme)) as client:
+        await modern(client, "tools/call", {"name": "echo"})
+        for _ in range(4):
+            async with client.stream("POST", path, json=body, headers=headers) as answer:
+                statuses.append(answer.status_code)
+    assert statuses == [200, 200, 200, 429]
+
+
+async def test_many_values_are_refused_before_anybody_looks_at_each(client, monkeypatch):
+    look = arguments._unstorable
+
+    def look_at_little(value, path=""):  # it takes its time: that arguments are wrong is no reason to call it
+        assert len(orjson.dumps(value)) < 10_000
+        return look(value, path)
+
+    monkeypatch.setattr(arguments, "_unstorable", look_at_little)
+    few, many = ({"name": "echo", "arguments": {"text": [1] * count}} for count in (15_000, 25_000))
+    answered = await modern(client, "tools/call", few)
+    assert answered.json()["result"]["_meta"]["mercato/error"]["code"] == "invalid_arguments"
+    refused = await modern(client, "tools/call", many)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"] == "A message may have at most 20,000 values."
+
+
+NAMING = [("resources/read", "uri"), ("prompts/get", "name"), ("tools/call", "name")]
+
+
+@pytest.mark.parametrize(("method", "name"), NAMING)
+async def test_what_is_named_in_an_answer_has_a_bound(client, method, name):
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {name: "\x7f" * 2_001, "_meta": ENVELOPE}}
+    headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": method}
+    response = await client.post("/mcp", json=body, headers=headers)
+    assert (response.status_code, len(response.content) < 500) == (400, True)
+    assert "2,000 characters" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["streams", "sessions"])
+async def test_what_begins_together_keeps_to_the_bound(site, client, kind, monkeypatch):
+    monkeypatch.setattr(site.app.state.served.legacy._parts.bounds, f"most_{kind}", 3)
+    if kind == "sessions":
+        body = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": HELLO}
+        answers = await asyncio.gather(*(client.post("/mcp", json=body) for _ in range(40)))
+        begun = sum(answer.status_code == 200 for answer in answers)
+    else:
+        address, key = urlsplit(site.url), client.headers["authorization"]
+        pairs = [await asyncio.open_connection(address.hostname, address.port) for _ in range(40)]
+        head = f"GET /sse HTTP/1.1\r\nhost: localhost\r\nauthorization: {key}\r\naccept: text/event-stream\r\n\r\n"
+        for _, writer in pairs:
+            writer.write(head.encode())
+        with anyio.fail_after(20):
+            lines = await asyncio.gather(*(reader.readline() for reader, _ in pairs))
+        begun = sum(b"200" in line for line in lines)
+        for _, writer in pairs:
+            writer.close()
+    assert 1 <= begun <= 3
+
+
+async def test_a_handshake_of_many_small_parts_is_refused(client):
+    capabilities = {"experimental": {format(number, "x"): {} for number in range(1_000)}}
+    body = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {**HELLO, "capabilities": capabilities}}
+    response = await client.post("/mcp", json=body)
+    assert (response.status_code, "500 values" in response.text) == (413, True)

@@ -224,13 +224,12 @@ async def test_an_answer_that_nobody_reads_is_given_up(plain: Site, monkeypatch:
             await given_up(plain)
 
 
-async def test_a_stream_that_nobody_reads_is_left_to_its_own_bounds(plain: Site, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(BoundedConnection, "unread_timeout_s", 0.02)
+async def test_a_stream_that_nobody_reads_is_given_up(plain: Site, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(BoundedConnection, "unread_timeout_s", 0.05)
     with client_that_does_not_read(plain) as client:
         client.sendall(b"GET /stream HTTP/1.1\r\nhost: localhost\r\n\r\n")
-        with pytest.raises(TimeoutError), anyio.fail_after(0.3):
+        with anyio.fail_after(10):
             await given_up(plain)
-        assert plain.app.state.transport is not None
 
 
 async def test_an_answer_that_is_read_slowly_is_sent_wholly(plain: Site, monkeypatch: pytest.MonkeyPatch):

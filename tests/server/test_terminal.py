@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -140,3 +141,50 @@ async def test_an_answer_that_cannot_be_a_line_is_an_error_and_the_next_is_sent(
     os.close(source)
     assert (broken["id"], broken["error"]["code"]) == (1, -32603)
     assert good == {"jsonrpc": "2.0", "id": 2, "result": {}}
+
+
+async def test_a_client_that_reads_no_answers_is_read_no_further():
+    source, theirs = os.pipe()
+    ours, sink = os.pipe()
+    os.set_blocking(theirs, False)
+    taken = 0
+    ping = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"}).encode() + b"\n"
+    async with open_pipes(source, sink, max_line_bytes=100) as (read, write), anyio.create_task_group() as group:
+
+        async def answer():
+            await write.send(SessionMessage(JSONRPCResponse(jsonrpc="2.0", id=1, result={"text": "x" * 10_000})))
+
+        async def serve():
+            nonlocal taken
+            async for _ in read:
+                taken += 1
+                group.start_soon(answer)
+
+        async def send():
+            while True:
+                with suppress(BlockingIOError):
+                    os.write(theirs, ping * 100)
+                await anyio.lowlevel.checkpoint()
+
+        group.start_soon(serve)
+        group.start_soon(send)
+        with anyio.fail_after(20):
+            while taken < 64:
+                await anyio.lowlevel.checkpoint()
+        for _ in range(2_000):  # a thousand more would have come in this time
+            await anyio.lowlevel.checkpoint()
+        unread = taken
+        group.start_soon(partial(anyio.to_thread.run_sync, partial(_read_all, ours), abandon_on_cancel=True))
+        with anyio.fail_after(20):
+            while taken < 1_000:
+                await anyio.lowlevel.checkpoint()
+        group.cancel_scope.cancel()
+    for end in (source, theirs, sink):
+        os.close(end)
+    assert unread < 150
+
+
+def _read_all(end: int) -> None:
+    with os.fdopen(end, "rb") as file:
+        while file.read(65_536):
+            pass

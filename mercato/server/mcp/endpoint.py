@@ -140,8 +140,8 @@ class Endpoint:
         request.state.within_limits = True
 
 
-_FREE = frozenset({"ping", METHOD})
-"""What counts under no limit: it costs nothing, or has a bound of its own."""
+_FREE = frozenset({"ping"})
+"""What counts under no limit: it costs nothing."""
 
 
 def _check_headers(request: Request) -> None:

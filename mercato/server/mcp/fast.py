@@ -131,6 +131,9 @@ class FastLane:
         if plain.method == METHOD:
             wanted = wanted_of(plain.arguments or {})
             if wanted is not None:
+                if await self._is_one_too_many(exchange, plain, caller):
+                    self._note(exchange, METHOD, "", caller.access.tenant.id)
+                    return
                 serving, tenant_id = self._listen(exchange, plain, caller, head, wanted), caller.access.tenant.id
                 del pieces, head, body, plain, caller, wanted, scope, receive, send  # a stream may last for days
                 exchange.status = await serving
@@ -191,15 +194,20 @@ class FastLane:
             return True
         if caller.access.assistant.surface_for(plain.client_name) != "full":
             return False
-        try:
-            await self._guard.admit_reading(caller.principal, caller.access)
-        except LimitReached as reached:
-            await exchange.send_limit(plain, reached)
-        else:
+        if not await self._is_one_too_many(exchange, plain, caller):
             listing = plain.method == "tools/list"
             found = self._definitions.tools(caller, plain.version) if listing else self._definitions.discovered(caller)
             await exchange.send_json(200, result_message(plain, found))
         return True
+
+    async def _is_one_too_many(self, exchange: Exchange, plain: Plain, caller: Caller) -> bool:
+        """Count what is no call; answer that a limit was reached, where it was."""
+        try:
+            await self._guard.admit_reading(caller.principal, caller.access)
+        except LimitReached as reached:
+            await exchange.send_limit(plain, reached)
+            return True
+        return False
 
     def _adopt(self, plain: Plain, caller: Caller, session_id: str) -> bool:
         """Take over what the session says of its client: its record decides, not the headers."""

@@ -22,7 +22,7 @@ from mercato.server.contexts import ContextFactory
 from mercato.server.guard import Guard
 from mercato.server.mcp.callers import Callers
 from mercato.server.mcp.channels import channel_of
-from mercato.server.mcp.streams import ListenStreams, is_readable
+from mercato.server.mcp.streams import MOST_URIS, ListenStreams, is_readable
 from mercato.server.mcp.subscriptions import TenantBus
 from mercato.server.mcp.wire import wire_prompt, wire_resource, wire_template, wire_tool
 from mercato.tenancy.access import Access
@@ -153,6 +153,8 @@ class Handlers:
         caller = await self.callers.caller(ctx)
         visible = caller.sees(self._catalog)
         wanted = params.notifications.resource_subscriptions or []
+        if len(wanted) > MOST_URIS:
+            raise MCPError(mcp.INVALID_PARAMS, f"A stream may tell of {MOST_URIS:,} resources.")
         readable = [uri for uri in wanted if is_readable(visible, uri)]
         allowed = params.notifications.model_copy(update={"resource_subscriptions": readable or None})
         return await self._streams.serve(ctx, params.model_copy(update={"notifications": allowed}), caller)

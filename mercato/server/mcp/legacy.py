@@ -154,8 +154,6 @@ class Legacy:
 async def begun(parts: Parts, session: Session, request: Request, message: Message) -> Exchange:
     """Return the exchange of a request that may begin. Raises `Refused` or `Away`."""
     request_id = encoding.encode_id(message.id if message.id is not None else "")
-    if len(request_id) > parts.bounds.longest_id_bytes:
-        raise Refused(400, f"An id may have at most {parts.bounds.longest_id_bytes} bytes.")
     exchange = Exchange(parts, session, request, message)
     try:
         try:

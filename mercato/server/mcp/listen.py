@@ -38,7 +38,7 @@ from mercato.server.changes import Change, ChangeBus
 from mercato.server.mcp.delivery import TRANSPORT
 from mercato.server.mcp.frames import PING, STREAM_HEADERS, frame
 from mercato.server.mcp.messages import Message, error_response, limit_response
-from mercato.server.mcp.streams import MOST_STREAMS, is_readable
+from mercato.server.mcp.streams import MOST_STREAMS, MOST_URIS, is_readable
 from mercato.server.mcp.subscriptions import events_of
 from mercato.tenancy.database import is_outage
 from mercato.tools.errors import LimitReached
@@ -142,8 +142,9 @@ class Listening:
         return 200
 
     def _refusal(self, tenant_id: int, request_id: Any, wanted: mcp.SubscriptionFilter) -> Response | None:
-        if sum(map(len, wanted.resource_subscriptions or ())) > _LONGEST_URIS:
-            text = f"A stream may tell of resources whose URIs have {_LONGEST_URIS:,} characters together."
+        uris = wanted.resource_subscriptions or ()
+        if len(uris) > MOST_URIS or sum(map(len, uris)) > _LONGEST_URIS:
+            text = f"A stream may tell of {MOST_URIS:,} resources with {_LONGEST_URIS:,} characters together."
             return error_response(400, mcp.INVALID_PARAMS, text, request_id)
         if len(self._of_tenant.get(tenant_id, ())) >= MOST_STREAMS:
             reached = LimitReached(
@@ -230,7 +231,7 @@ class _Stream:
         self._send = send
         self._id = request_id
         self._lists = tuple(kind for kind, (asked_for, _) in _LISTS.items() if getattr(wanted, asked_for))
-        self._uris = tuple(wanted.resource_subscriptions or ())
+        self._uris = tuple(dict.fromkeys(wanted.resource_subscriptions or ()))
         self._look_again = look_again
         self._server_info = server_info
         self._queue: list[bytes] | None = None

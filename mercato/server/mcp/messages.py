@@ -12,8 +12,12 @@ from starlette.responses import Response
 from mercato.tools.errors import LimitReached
 
 DEEPEST = 64
-MOST_PARTS = 50_000
-"""Objects and lists in one message: some megabytes of small ones would hold everybody up for seconds."""
+MOST_PARTS = MOST_VALUES = 20_000
+"""Objects and lists in one message, and values: some megabytes of small ones would hold everybody up for seconds."""
+LONGEST_ID_BYTES = 256
+"""An id is kept for as long as its request runs, which may be for days, and sent with each event of a stream."""
+LONGEST_NAME = 2_000
+"""Of a tool, a prompt or a URI: what is not known is named in the answer."""
 LIMIT_REACHED = -31_029
 """Ours: JSON-RPC and MCP keep -32768 to -32000 for themselves."""
 
@@ -49,6 +53,7 @@ class Malformed(ValueError):
 def read_message(body: bytes) -> Message:
     """Return the message in a body. Raises `Malformed`."""
     parts = body.count(b"[") + body.count(b"{")
+    many = parts + body.count(b",") > MOST_VALUES
     if parts > MOST_PARTS:
         raise Malformed(mcp.INVALID_REQUEST, f"A message may have at most {MOST_PARTS:,} objects and lists.")
     try:
@@ -61,6 +66,8 @@ def read_message(body: bytes) -> Message:
         raise Malformed(mcp.INVALID_REQUEST, "A message must be a JSON object.")
     if parts > DEEPEST and _deeper_than(raw, DEEPEST):
         raise Malformed(mcp.INVALID_REQUEST, f"The message is nested more than {DEEPEST} levels deep.")
+    if many and has_more_than(raw, MOST_VALUES):
+        raise Malformed(mcp.INVALID_REQUEST, f"A message may have at most {MOST_VALUES:,} values.")
     return _checked(raw)
 
 
@@ -87,6 +94,8 @@ def _checked(raw: dict[str, Any]) -> Message:
     request_id = raw.get("id")
     if "id" in raw and (isinstance(request_id, bool) or not isinstance(request_id, str | int)):
         raise Malformed(mcp.INVALID_REQUEST, "`id` must be a text or a whole number.")
+    if isinstance(request_id, str) and len(orjson.dumps(request_id)) > LONGEST_ID_BYTES:
+        raise Malformed(mcp.INVALID_REQUEST, f"`id` may have at most {LONGEST_ID_BYTES} bytes.")
     if raw.get("jsonrpc") != "2.0":
         raise Malformed(mcp.INVALID_REQUEST, '`jsonrpc` must be "2.0".', request_id)
     if "method" not in raw and ("result" in raw or "error" in raw):
@@ -96,7 +105,24 @@ def _checked(raw: dict[str, Any]) -> Message:
         raise Malformed(mcp.INVALID_REQUEST, "`method` must be a text.", request_id)
     if params is not None and not isinstance(params, dict):
         raise Malformed(mcp.INVALID_PARAMS, "`params` must be an object.", request_id)
+    for name in ("name", "uri"):
+        value = None if params is None else params.get(name)
+        if isinstance(value, str) and len(value) > LONGEST_NAME:
+            text = f"`{name}` may have at most {LONGEST_NAME:,} characters."
+            raise Malformed(mcp.INVALID_PARAMS, text, request_id)
     return Message(request_id, method, params or {})
+
+
+def has_more_than(value: Any, most: int) -> bool:
+    """Whether an object or a list holds more values than that, at all its levels together."""
+    total, containers = 0, [value]
+    while containers and total <= most:
+        container = containers.pop()
+        total += len(container)
+        if total <= most:
+            inner = container.values() if isinstance(container, dict) else container
+            containers.extend(one for one in inner if isinstance(one, dict | list))
+    return total > most
 
 
 def _deeper_than(value: Any, levels: int) -> bool:

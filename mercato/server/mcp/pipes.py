@@ -23,6 +23,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 Result = TypeVar("Result")
 _CHUNK_BYTES = 64 * 1024
+_MOST_UNREAD = 64
 _HUNG_UP = (anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
@@ -66,21 +67,31 @@ async def open_pipes(source: int, sink: int, *, max_line_bytes: int) -> AsyncIte
     """Yield the pair of streams that the SDK serves, over two file descriptors, until the client leaves either."""
     to_server, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write, from_server = anyio.create_memory_object_stream[SessionMessage](0)
+    taken = anyio.Condition()
     async with anyio.create_task_group() as group, read, write:
-        group.start_soon(_read, source, to_server, write.clone(), max_line_bytes)
-        group.start_soon(_write, sink, from_server, group.cancel_scope)
+        group.start_soon(_read, source, to_server, write.clone(), max_line_bytes, taken)
+        group.start_soon(_write, sink, from_server, group.cancel_scope, taken)
         yield read, write
 
 
-async def _read(source: int, to_server: Any, answers: Any, max_line_bytes: int) -> None:
+async def _read(source: int, to_server: Any, answers: Any, max_line_bytes: int, taken: anyio.Condition) -> None:
     lines = Lines(max_line_bytes)
     async with to_server, answers:
         with suppress(OSError, *_HUNG_UP):
             while chunk := await _in_thread(partial(os.read, source, _CHUNK_BYTES)):
                 for line in lines.feed(chunk):
                     await _take_in(line, to_server, answers, max_line_bytes)
+                    await _until_read(answers, taken)
             for line in lines.end():
                 await _take_in(line, to_server, answers, max_line_bytes)
+
+
+async def _until_read(answers: Any, taken: anyio.Condition) -> None:
+    """Read no further while a client does not read its answers: they would only pile up."""
+    await asyncio.sleep(0)  # what was taken in begins
+    async with taken:
+        while answers.statistics().tasks_waiting_send > _MOST_UNREAD:
+            await taken.wait()
 
 
 async def _take_in(line: bytes | None, to_server: Any, answers: Any, max_line_bytes: int) -> None:
@@ -126,7 +137,7 @@ def _id_in(line: bytes) -> str | int | None:
     return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
-async def _write(sink: int, from_server: Any, scope: anyio.CancelScope) -> None:
+async def _write(sink: int, from_server: Any, scope: anyio.CancelScope, taken: anyio.Condition) -> None:
     async with from_server:
         async for item in from_server:
             if (line := _line(item.message)) is None:
@@ -135,6 +146,8 @@ async def _write(sink: int, from_server: Any, scope: anyio.CancelScope) -> None:
                 await _in_thread(partial(_write_all, sink, line))
             except OSError:  # nobody reads any more
                 scope.cancel()
+            async with taken:
+                taken.notify_all()
 
 
 def _line(message: mcp.JSONRPCMessage) -> bytes | None:

@@ -16,7 +16,7 @@ from mcp_types.methods import validate_client_request
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
-from mercato.server.mcp.messages import DEEPEST
+from mercato.server.mcp.messages import DEEPEST, LONGEST_ID_BYTES, LONGEST_NAME, MOST_VALUES
 
 LONGEST_BODY_BYTES = 256 * 1024
 _ACCEPTED = frozenset(
@@ -120,9 +120,13 @@ class PlainReader:
             return None
         if body.count(b"[") + body.count(b"{") > DEEPEST or not params.keys() <= _PARAMS:
             return None
+        if len(body) > MOST_VALUES and body.count(b",") > MOST_VALUES:
+            return None
         version = head.get(b"mcp-protocol-version", b"")
         is_modern = version in _MODERN
         plain = Plain(orjson.dumps(request_id), method, is_modern, version.decode("latin-1"))  # type: ignore[arg-type]  # looked at next
+        if len(plain.id) > LONGEST_ID_BYTES:
+            return None
         reads = _READERS.get(method) if type(method) is str else None
         if reads is None or not reads(plain, head, params):
             return None
@@ -178,6 +182,8 @@ def _untraced(meta: dict[str, Any]) -> dict[str, Any] | None:
 def _is_call(plain: Plain, head: Head, params: dict[str, Any]) -> bool:
     name, arguments = params.get("name"), params.get("arguments", {})
     if "notifications" in params or type(name) is not str or type(arguments) is not dict or not name.isascii():
+        return False
+    if len(name) > LONGEST_NAME:
         return False
     if plain.is_modern and head.get(b"mcp-name") != name.encode():
         return False

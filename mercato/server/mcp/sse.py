@@ -67,10 +67,11 @@ class HttpSse:
             raise refusal.draining()
         if not parts.writers.has_room(principal.tenant_id):
             raise refusal.too_many(f"This tenant has {parts.bounds.most_streams:,} streams open here already.")
-        try:
-            session = await parts.sessions.create(principal, "sse", LATEST_HANDSHAKE_VERSION, None)
-        except TooManySessions:
-            raise refusal.no_room() from None
+        with parts.writers.opening(principal.tenant_id):
+            try:
+                session = await parts.sessions.create(principal, "sse", LATEST_HANDSHAKE_VERSION, None)
+            except TooManySessions:
+                raise refusal.no_room() from None
         writer = Writer(request.scope, send, session, names.STANDALONE, parts.bounds)
         try:
             await parts.streams.open(writer, None)

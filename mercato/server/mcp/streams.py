@@ -20,6 +20,7 @@ from mercato.tenancy.database import is_outage
 from mercato.tools.errors import ToolError
 
 MOST_STREAMS = 1_000
+MOST_URIS = 1_000
 """Of one tenant, in one process."""
 
 

@@ -157,3 +157,27 @@ async def test_a_lost_replica_leaves_no_message_unanswered(a: Site, b: Site, con
         await b.runtime.redis.publish("mercato:sessions", f"lost {parts.replica.name}")
         assert "was lost" in (await stream.message())["error"]["message"]
         gate.opened.set()
+
+
+async def test_entries_that_are_too_long_to_be_shown_are_read_by_the_replica_that_writes_them(
+    a: Site, b: Site, c: Site, connect, bounds
+):
+    bounds(longest_shown_bytes=20)
+    client = await connect()
+    async with open_sse(client, a) as (stream, address):
+        await shake_hands(client, stream, address, b, c)
+        for number, site in enumerate((b, c, a, b), 1):
+            await client.at(site).post(address, json=call("echo", number, text="x" * 100))
+            assert (await stream.message())["id"] == number
+
+
+async def test_a_stream_that_nobody_can_come_back_to_keeps_its_latest_entries_only(a: Site, b: Site, connect, bounds):
+    bounds(most_entries_of_sse=3)
+    client = await connect()
+    async with open_sse(client, a) as (stream, address):
+        await shake_hands(client, stream, address, b)
+        for number in range(8):
+            await client.at(b).post(address, json=call("echo", number, text=str(number)))
+            assert (await stream.message())["id"] == number
+        [key] = [key async for key in a.runtime.redis.scan_iter(f"*{address.partition('session_id=')[2]}*:st:g")]
+        assert await a.runtime.redis.xlen(key) <= 3

@@ -7,6 +7,7 @@ import pytest
 
 from mercato.server.changes import Change
 from mercato.server.mcp.sessions import names
+from mercato.server.mcp.sessions.store import Away
 from mercato.server.mcp.sessions.streams import SessionGone
 from mercato.tenancy.keys import list_keys, revoke_key
 from mercato.tenancy.tenants import Tenant
@@ -258,3 +259,30 @@ async def test_one_message_may_be_long(a: Site, b: Site, connect):
     async with client.listening(b, events[0].id) as stream:
         (again,) = await stream.rest()
     assert again.data == events[-1].data
+
+
+async def test_an_answer_reaches_its_client_though_redis_has_forgotten_the_session(a: Site, connect, shop: Tenant):
+    client, gate = await (await connect()).open(a), gates[shop.slug]
+    async with client.streamed(a, call("step", token="p", gate=shop.slug)) as stream:
+        await stream.next()
+        await stream.next()
+        keys = [key async for key in a.runtime.redis.scan_iter(f"mercato:s:{{{client.session_id}}}*")]
+        await a.runtime.redis.delete(*keys)
+        gate.opened.set()
+        events = await stream.rest()
+    assert events[-1].message["result"]["structuredContent"] == {"text": f"passed {shop.slug}"}
+
+
+async def test_a_redis_that_let_one_wait_in_vain_is_spared_for_a_moment(a: Site, bounds, monkeypatch):
+    store = parts_of(a).sessions._store
+    bounds(redis_s=0.01)
+    with pytest.raises(Away):
+        async with store.answering():
+            await anyio.sleep_forever()
+    with pytest.raises(Away, match="a moment ago"):
+        async with store.answering():
+            pytest.fail("it was asked")
+    monkeypatch.setattr(store, "_away_until", 0.0)
+    bounds(redis_s=2)
+    async with store.answering() as redis:
+        assert await redis.ping()

@@ -12,6 +12,9 @@ from mercato.server.mcp.sessions.store import Away
 
 log = structlog.stdlib.get_logger(__name__)
 
+_STUCK_S = 5
+"""What is cancelled may put off its end, to write an answer; the process does not wait for it for ever."""
+
 
 class Background:
     """Runs tasks. What they raise is logged."""
@@ -33,7 +36,10 @@ class Background:
         remaining = set(self._tasks)
         for task in remaining:
             task.cancel()
-        await asyncio.gather(*remaining, return_exceptions=True)
+        if remaining:
+            _, stuck = await asyncio.wait(remaining, timeout=_STUCK_S)
+            if stuck:
+                log.error("work of sessions did not end", tasks=len(stuck))
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

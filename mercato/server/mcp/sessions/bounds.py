@@ -49,9 +49,13 @@ class Bounds:
     """What a client says of itself is kept for as long as its session."""
     longest_uri: int = 2_000
     """Of what is subscribed to."""
-    longest_id_bytes: int = 256
+    most_handshake_values: int = 500
     most_entries: int = 1_000
     """Kept of one stream."""
+    most_entries_of_sse: int = 50
+    """Kept of a stream that nobody can come back to."""
+    longest_shown_bytes: int = 256 * 1024
+    """A longer entry is not shown to other replicas, which read it where it is kept: Redis cuts off who lags behind."""
     most_waiting: int = 1_000
     most_waiting_bytes: int = 1024 * 1024
     """Of one writer whose client does not read."""

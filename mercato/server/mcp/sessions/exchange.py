@@ -25,6 +25,7 @@ from mercato.server.mcp.sessions.outlet import Outlet, Turn
 from mercato.server.mcp.sessions.parts import Parts
 from mercato.server.mcp.sessions.receipts import NO_RECEIPT
 from mercato.server.mcp.sessions.record import Session
+from mercato.server.mcp.sessions.registry import GONE
 from mercato.server.mcp.sessions.running import NO_STREAM, Running
 from mercato.server.mcp.sessions.store import Away
 from mercato.server.mcp.sessions.streams import SessionGone
@@ -211,6 +212,8 @@ class Exchange:
         if number > 0:
             writer.offer(number, self.answer, final=ends)
             return await writer.flushed()
+        if number == GONE:  # Redis has forgotten the session: its client waits here all the same
+            return await self._answer_directly()
         if ends:  # somebody else has ended the stream: what they wrote is to be had from there
             writer.close(events.retry(self._parts.bounds.retry_ms))
         return False

@@ -15,7 +15,7 @@ from mcp.shared.transport_context import TransportContext
 from mcp_types.version import LATEST_HANDSHAKE_VERSION
 from starlette.requests import Request
 
-from mercato.server.mcp.messages import Message
+from mercato.server.mcp.messages import LONGEST_ID_BYTES, Message, has_more_than
 from mercato.server.mcp.sessions import encoding
 from mercato.server.mcp.sessions.exchange import connection_of
 from mercato.server.mcp.sessions.outlet import Nowhere, Turn
@@ -37,6 +37,8 @@ async def initialize(
     """
     if request.state.request_bytes > parts.bounds.longest_handshake_bytes:
         raise Refused(413, f"A handshake may have at most {parts.bounds.longest_handshake_bytes:,} bytes.")
+    if has_more_than(message.params, parts.bounds.most_handshake_values):
+        raise Refused(413, f"A handshake may have at most {parts.bounds.most_handshake_values:,} values.")
     connection = Connection(Nowhere(), protocol_version=LATEST_HANDSHAKE_VERSION)
     options = parts.server.create_initialization_options(_EVERYTHING)
     runner = ServerRunner(parts.server, connection, parts.lifespan_state, init_options=options)
@@ -67,7 +69,7 @@ async def take_notification(parts: Parts, session: Session, request: Request, me
         request_id = message.params.get("requestId")
         if isinstance(request_id, str | int) and not isinstance(request_id, bool):
             cancelled = encoding.encode_id(request_id)
-            if len(cancelled) <= parts.bounds.longest_id_bytes:  # there is no request of a longer one
+            if len(cancelled) <= LONGEST_ID_BYTES:  # there is no request of a longer one
                 await parts.calls.cancel(session.id, cancelled)
     elif message.method == "notifications/progress":
         await parts.questions.progress(session.id, message.params)

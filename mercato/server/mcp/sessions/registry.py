@@ -15,6 +15,7 @@ from mercato.server.mcp.sessions.store import Store
 from mercato.server.script import Argument
 
 Verdict = Literal["known", "ended", "cancelled", "duplicate"]
+GONE = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,8 @@ class Registry:
     async def strike_out(self, entry: Entry, message: bytes = b"", receipt: str = NO_RECEIPT) -> tuple[int, int]:
         """End a request, once, whoever does it, with the last message of its stream, if it has one.
 
-        Return the number of the message, or -1 where the request was ended by somebody else, and how many replicas
-        have been shown it.
+        Return the number of the message, or -1 where the request was ended by somebody else, or `GONE` where nothing
+        of its session is in Redis any more; and how many replicas have been shown it.
         """
         session_id, stream = entry.session_id, entry.stream
         keys = [
@@ -72,13 +73,15 @@ class Registry:
             names.stream_key(session_id, stream),
             names.part_key(session_id, "streams"),
             names.part_key(session_id, "ended"),
+            names.record_key(session_id),
         ]
         stays = stream == names.STANDALONE
         kept_s = self._bounds.idle_s if stays else self._bounds.kept_s
         channel, most = names.session_channel(session_id), self._bounds.most_entries
         given: list[Argument] = [entry.request, entry.held, channel, stream, most, kept_s, int(not stays), message]
         over = b"done %s %s %s" % (self._replica.name.encode(), session_id.encode(), entry.request)
-        number, shown = await self._store.run("finish", keys, [*given, names.SHARED, over, receipt])
+        bounds = self._bounds.most_entries_of_sse, self._bounds.longest_shown_bytes
+        number, shown = await self._store.run("finish", keys, [*given, names.SHARED, over, receipt, *bounds])
         return int(number), int(shown)
 
     async def find(self, session_id: str, request: bytes) -> Entry | None:

@@ -22,6 +22,7 @@ from mercato.server.mcp.sessions.record import (
     session_of,
 )
 from mercato.server.mcp.sessions.store import Store
+from mercato.server.script import Argument
 from mercato.tenancy.principal import Principal
 
 _US = 1_000_000
@@ -90,9 +91,10 @@ class Sessions:
         client: mcp.InitializeRequestParams | None,
     ) -> Session:
         """Begin a session. Raises `TooManySessions`."""
-        await self._make_room(principal.tenant_id)
+        session_id = names.new_session_id()
+        await self._enter(session_id, principal.tenant_id)
         session = Session(
-            id=names.new_session_id(),
+            id=session_id,
             tenant_id=principal.tenant_id,
             owner=owner_of(principal),
             version=version,
@@ -105,7 +107,6 @@ class Sessions:
         )
         fields = [part for pair in fields_of(session).items() for part in pair]
         await self._store.run("create", [names.record_key(session.id)], [self._bounds.idle_s, *fields])
-        await self._note_use(session)
         self._keep(session)
         return session
 
@@ -202,16 +203,21 @@ class Sessions:
             pipe.expire(key, max(day_s, self._bounds.idle_s))
             await pipe.execute()
 
-    async def _make_room(self, tenant_id: int) -> None:
-        """See to it that one more session may begin, if need be by ending the idlest."""
-        key, now = names.tenant_key(tenant_id), time.time()
+    async def _enter(self, session_id: str, tenant_id: int) -> None:
+        """Take a place among the sessions of a tenant, if need be that of the idlest. Raises `TooManySessions`."""
+        key, now, day_s = names.tenant_key(tenant_id), time.time(), 24 * 60 * 60
+        given: list[Argument] = [
+            session_id,
+            int(now * _US),
+            self._bounds.most_sessions,
+            max(day_s, self._bounds.idle_s),
+        ]
+        if await self._store.run("enter", [key], given):
+            return
         async with self._store.answering() as redis:
-            if await redis.zcard(key) < self._bounds.most_sessions:
-                return
             await redis.zremrangebyscore(key, "-inf", int((now - self._bounds.idle_s) * _US))
-            if await redis.zcard(key) < self._bounds.most_sessions:
-                return
             idlest: list[tuple[bytes, float]] = await redis.zrange(key, 0, 0, withscores=True)
-        if not idlest or idlest[0][1] / _US > now - self._bounds.idlest_s:
+        if idlest and idlest[0][1] / _US <= now - self._bounds.idlest_s:
+            await self.end(idlest[0][0].decode(), tenant_id)
+        if not await self._store.run("enter", [key], given):
             raise TooManySessions
-        await self.end(idlest[0][0].decode(), tenant_id)

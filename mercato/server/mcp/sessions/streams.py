@@ -60,7 +60,8 @@ class Streams:
         ]
         channel = names.session_channel(session_id)
         most, idle_s, stamp = self._bounds.most_entries, self._bounds.idle_s, str(told) if told else ""
-        given: list[Argument] = [channel, stream, most, idle_s, question, self._replica, stamp, *messages]
+        bounds = self._bounds.most_entries_of_sse, self._bounds.longest_shown_bytes
+        given: list[Argument] = [channel, stream, most, idle_s, question, self._replica, stamp, *bounds, *messages]
         last = int(await self._store.run("append", keys, given))
         if last == 0:
             raise SessionGone
@@ -80,7 +81,7 @@ class Streams:
         """
         session_id = writer.session.id
         self._writers.add(writer)
-        await self._reader.join(names.session_channel(session_id), self._listener(session_id))
+        await self._reader.join(names.session_channel(session_id), _Listener(self, session_id))
         await self._claim(writer, after)
 
     async def close(self, writer: Writer) -> None:
@@ -138,32 +139,37 @@ class Streams:
             last = await redis.xrevrange(names.stream_key(session_id, stream), count=1)
         return bool(last) and last[0][1].get(b"f") == b"1"
 
-    def _listener(self, session_id: str) -> _Listener:
-        return _Listener(self._writers, self._receipts, session_id, self._bounds)
-
-
-class _Listener:
-    """Takes in what is published for the open streams of one session."""
-
-    __slots__ = ("_bounds", "_receipts", "_session_id", "_writers")
-
-    def __init__(self, writers: Writers, receipts: Receipts, session_id: str, bounds: Bounds) -> None:
-        self._writers = writers
-        self._receipts = receipts
-        self._session_id = session_id
-        self._bounds = bounds
-
-    def __call__(self, message: bytes) -> None:
+    def hear(self, session_id: str, message: bytes) -> None:
+        """Take in what is published for an open stream of a session."""
         kind, _, rest = message.partition(b" ")
         stream, _, rest = rest.partition(b" ")
-        writer = self._writers.find(self._session_id, stream.decode())
+        writer = self._writers.find(session_id, stream.decode())
         if writer is None:
             return
         if kind == b"entry":
             number, final, receipt, data = rest.split(b" ", 3)
             writer.offer(int(number), data, final=final == b"1")
             self._receipts.give(writer, receipt.decode())
+        elif kind == b"long":
+            self._background.start(self._read_long(writer, rest.decode()))
         elif kind == b"close":
             writer.close(events.retry(self._bounds.retry_ms))
         elif kind == b"claim":
             writer.note_claim(int(rest))
+
+    async def _read_long(self, writer: Writer, receipt: str) -> None:
+        await self._read_missed(writer)
+        self._receipts.give(writer, receipt)
+
+
+class _Listener:
+    """Takes in what is published for the open streams of one session."""
+
+    __slots__ = ("_session_id", "_streams")
+
+    def __init__(self, streams: Streams, session_id: str) -> None:
+        self._streams = streams
+        self._session_id = session_id
+
+    def __call__(self, message: bytes) -> None:
+        self._streams.hear(self._session_id, message)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 
 from mercato.server.mcp.sessions import events
 from mercato.server.mcp.sessions.background import Background
@@ -25,6 +26,7 @@ class Writers:
         self._bounds = bounds
         self._of_session: dict[str, dict[str, Writer]] = {}
         self._of_tenant: dict[int, set[Writer]] = {}
+        self._opening: Counter[int] = Counter()
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -40,7 +42,18 @@ class Writers:
 
     def has_room(self, tenant_id: int) -> bool:
         """Whether one more stream of this tenant may be opened here."""
-        return len(self._of_tenant.get(tenant_id, ())) < self._bounds.most_streams
+        return len(self._of_tenant.get(tenant_id, ())) + self._opening[tenant_id] < self._bounds.most_streams
+
+    @contextmanager
+    def opening(self, tenant_id: int) -> Iterator[None]:
+        """Keep a place for a stream while its session is begun."""
+        self._opening[tenant_id] += 1
+        try:
+            yield
+        finally:
+            self._opening[tenant_id] -= 1
+            if not self._opening[tenant_id]:
+                del self._opening[tenant_id]
 
     def add(self, writer: Writer) -> None:
         """Take in a writer."""
