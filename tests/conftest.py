@@ -25,11 +25,11 @@ def open_plugins(mercato_addresses, tmp_path):
 def new_tenant():
     """Make a tenant in a runtime, with every category on."""
 
-    async def make(runtime, name="Acme"):
+    async def make(runtime, name="Acme", **options):
         slug = f"{name.lower()}-{secrets.token_hex(6)}"
         categories = runtime.catalog.categories
         return await onboard_tenant(
-            runtime.database, slug, name, owner_email=f"ada@{slug}.example", categories=categories
+            runtime.database, slug, name, owner_email=f"ada@{slug}.example", categories=categories, **options
         )
 
     return make

@@ -125,7 +125,17 @@ async def test_what_a_tool_holds_cannot_be_exchanged(ctx, name):
 
 
 def test_the_kit_has_the_fixtures_that_it_names():
-    promised = {"tenant", "other_tenant", "mcp", "other_mcp", "ctx", "http", "connect", "assert_tool_snapshot"}
+    promised = {
+        "tenant",
+        "other_tenant",
+        "mcp",
+        "other_mcp",
+        "ctx",
+        "http",
+        "connect",
+        "run_jobs",
+        "assert_tool_snapshot",
+    }
     assert promised <= set(vars(fixtures))
 
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pluggy
 
 from mercato.plugins.category import Category
+from mercato.plugins.events import Event
 from mercato.plugins.importers import Importer
+from mercato.plugins.jobs import Job
 from mercato.plugins.settings import PluginSettings
 
 GROUP = "mercato.plugins"
@@ -24,6 +27,16 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 @hookspec
 def register_categories() -> Sequence[Category]:  # type: ignore[empty-body]  # a specification has no body
     """Return the categories of tools, resources and prompts that this plugin contributes."""
+
+
+@hookspec
+def register_jobs() -> Sequence[Job[..., Any]]:  # type: ignore[empty-body]
+    """Return the jobs that this plugin contributes: what runs in the background, by the clock, or on an event."""
+
+
+@hookspec
+def register_events() -> Sequence[Event[Any]]:  # type: ignore[empty-body]
+    """Return the kinds of events that this plugin publishes."""
 
 
 @hookspec

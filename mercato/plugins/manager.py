@@ -19,10 +19,12 @@ from pydantic import ValidationError
 import mercato.plugins
 from mercato.plugins import hookspecs
 from mercato.plugins.category import Category
+from mercato.plugins.events import Event
 from mercato.plugins.importers import Importer
+from mercato.plugins.jobs import Job
 from mercato.plugins.settings import PluginSettings
 from mercato.plugins.surface import OWN_NAMES
-from mercato.plugins.validation import check_categories, check_settings
+from mercato.plugins.validation import check_categories, check_jobs, check_settings
 from mercato.tenancy.rows import CORE_SCHEMA
 
 log = structlog.stdlib.get_logger(__name__)
@@ -60,6 +62,8 @@ class Plugin:
     version: str
     built_in: bool
     categories: tuple[Category, ...] = ()
+    jobs: tuple[Job[..., Any], ...] = ()
+    events: tuple[Event[Any], ...] = ()
     importers: tuple[Importer, ...] = ()
     settings: PluginSettings | None = None
     migrations: Path | None = None
@@ -121,6 +125,7 @@ class Plugins:
             stage = "validate"
             check_categories(plugin.categories, deeply=not plugin.built_in)
             check_settings(plugin.settings)
+            check_jobs(plugin.name, plugin.jobs, plugin.events)
             _refuse_clashes(plugin, self.loaded.values())
             self.loaded[found.name] = plugin
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the edge: one plugin must not stop the others
@@ -137,6 +142,8 @@ class Plugins:
             version=found.version,
             built_in=found.built_in,
             categories=tuple(category.frozen() for category in self._many(found.name, "register_categories", Category)),
+            jobs=tuple(self._many(found.name, "register_jobs", Job)),
+            events=tuple(self._many(found.name, "register_events", Event)),
             importers=tuple(self._many(found.name, "register_importers", Importer)),
             settings=settings,
             migrations=migrations,
@@ -204,6 +211,8 @@ def _names(plugin: Plugin) -> Iterator[tuple[str, str]]:
             yield from (("tool", name) for name in (tool.name, *tool.aliases))
         yield from (("resource", resource.uri) for resource in category.resources)
         yield from (("prompt", prompt.name) for prompt in category.prompts)
+    yield from (("job", job.name) for job in plugin.jobs)
+    yield from (("event", event.name) for event in plugin.events)
     yield from (("importer", importer.name) for importer in plugin.importers)
 
 

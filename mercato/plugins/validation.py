@@ -8,6 +8,8 @@ from typing import Any
 import orjson
 
 from mercato.plugins.category import Category
+from mercato.plugins.events import Event
+from mercato.plugins.jobs import Job
 from mercato.plugins.settings import PluginSettings
 from mercato.prompts.prompt import Prompt
 from mercato.resources.resource import Resource
@@ -35,6 +37,17 @@ def check_categories(categories: Iterable[Category], *, deeply: bool) -> None:
             _check_resource(resource)
         for prompt in _all(category, "prompts", Prompt):
             _check_prompt(prompt)
+
+
+def check_jobs(plugin: str, jobs: Iterable[Job[..., Any]], events: Iterable[Event[Any]]) -> None:
+    """Raise `TypeError` for a job or an event that is named after another plugin, or whose schema cannot be sent."""
+    every: list[Job[..., Any] | Event[Any]] = [*jobs, *events]
+    for declared in every:
+        kind = type(declared).__name__.lower()
+        if declared.name.partition(".")[0] != plugin:
+            raise TypeError(f"the {kind} {declared.name!r} must be named `{plugin}.…`, after its plugin")
+        _check_text(f"the {kind} {declared.name}", "description", declared.description)
+        _check_json(f"the schema of the {kind} {declared.name}", declared.schema)
 
 
 def check_settings(settings: PluginSettings | None) -> None:

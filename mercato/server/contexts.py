@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import httpx
 import structlog
 from pydantic import BaseModel, ValidationError
 from structlog.stdlib import BoundLogger
 
+from mercato.plugins.events import Event
+from mercato.plugins.jobs import Job
 from mercato.plugins.manager import Plugin, Plugins
 from mercato.server.guard import Budget
 from mercato.server.settings import SettingsError
+from mercato.tenancy import ledger_work
 from mercato.tenancy.access import Access
 from mercato.tenancy.connections import find_connection, read_credentials
 from mercato.tenancy.database import Database, TenantDatabase
@@ -24,7 +28,7 @@ from mercato.tenancy.secrets import KeyRing
 from mercato.tools.administration import Administration
 from mercato.tools.arguments import reason_of
 from mercato.tools.call import Call
-from mercato.tools.context import Clock, Connected, Conversation, Settings, ToolContext
+from mercato.tools.context import Clock, Connected, Context, Conversation, JobContext, Settings, ToolContext
 from mercato.tools.errors import NotConnected
 from mercato.tools.moments import Moments
 from mercato.tools.replays import Replays
@@ -34,7 +38,10 @@ log = structlog.stdlib.get_logger(__name__)
 _MOST_LOGGERS = 10_000
 
 
-class OpenContext:
+Held = TypeVar("Held", bound=Context)
+
+
+class OpenContext(Generic[Held]):
     """A context for as long as a block lasts: committed when it ends well, undone when it raises.
 
     A class, and not a generator's context manager: every call opens one.
@@ -42,10 +49,10 @@ class OpenContext:
 
     __slots__ = ("_ctx",)
 
-    def __init__(self, ctx: ToolContext) -> None:
+    def __init__(self, ctx: Held) -> None:
         self._ctx = ctx
 
-    async def __aenter__(self) -> ToolContext:
+    async def __aenter__(self) -> Held:
         return self._ctx
 
     async def __aexit__(
@@ -83,6 +90,8 @@ class ContextFactory:
         replays: Replays,
     ) -> None:
         self._budget = budget
+        self._events = {event.name for plugin in plugins.loaded.values() for event in plugin.events}
+        self._subscribers = _subscribers(plugins)
         self.replays = replays
         self._moments = Moments()
         self._loggers: dict[tuple[int, str], BoundLogger] = {}
@@ -106,7 +115,7 @@ class ContextFactory:
         if plugin.settings.tenant is not None:
             self._sections[plugin.settings.tenant] = plugin.name
 
-    def open(self, call: Call, conversation: Conversation, *, read_only: bool) -> OpenContext:
+    def open(self, call: Call, conversation: Conversation, *, read_only: bool) -> OpenContext[ToolContext]:
         """Open the context of a tool's call."""
         if call.meter is None:
             call.meter = self._budget.meter(call.access)
@@ -118,10 +127,14 @@ class ContextFactory:
 
     def context(
         self, principal: Principal, access: Access, conversation: Conversation, *, read_only: bool, name: str
-    ) -> OpenContext:
+    ) -> OpenContext[ToolContext]:
         """Open a context: what it wrote is committed when the block ends well."""
         meter = self._budget.meter(access)
         return OpenContext(ToolContext(self, access, meter, name, principal, conversation, read_only=read_only))
+
+    def job(self, access: Access, name: str, run_id: int, attempt: int) -> OpenContext[JobContext]:
+        """Open the context of a run of a job."""
+        return OpenContext(JobContext(self, access, self._budget.meter(access), name, run_id, attempt))
 
     def clock(self, seconds: float) -> Clock:
         """Return what stops a block after so many seconds."""
@@ -157,6 +170,19 @@ class ContextFactory:
             ) from None
         return Connected(integration, found.account, found.settings, read_credentials(found, self._ring))
 
+    async def publish(self, ctx: Context, event: Event[Any], data: BaseModel) -> None:
+        """Store a run of each job that is declared on an event. Raises `LookupError` for one that nobody registered."""
+        if event.name not in self._events:
+            raise LookupError(f"no plugin registered the event {event.name}")
+        told = event.told(secrets.token_hex(16), ctx.tenant.id, data)
+        for job in self._subscribers.get(event.name, ()):
+            payload: dict[str, Any] = {job.parameters[0]: told}
+            await job.enqueue(ctx, **payload)
+
+    async def job_progress(self, run_id: int, done: float, total: float | None, message: str | None) -> None:
+        """Write down how far a run of a job is."""
+        await ledger_work.note_progress(self._database.pool, run_id, done, total, message)
+
     def settings(self, model: type[Settings], stored: Mapping[str, Mapping[str, Any]]) -> Settings:
         """Return the settings of this model. Raises `LookupError` for one that no plugin registered."""
         if (deployed := self._deployment.get(model)) is not None:
@@ -165,6 +191,15 @@ class ContextFactory:
         if section is None:
             raise LookupError(f"no plugin registered the settings model {model.__name__}")
         return _still_valid(model, stored.get(section, {}))
+
+
+def _subscribers(plugins: Plugins) -> Mapping[str, Sequence[Job[..., Any]]]:
+    found: dict[str, list[Job[..., Any]]] = {}
+    for plugin in plugins.loaded.values():
+        for job in plugin.jobs:
+            if job.on is not None:
+                found.setdefault(job.on.name, []).append(job)
+    return found
 
 
 def _still_valid(model: type[Settings], stored: Mapping[str, Any]) -> Settings:

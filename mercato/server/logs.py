@@ -44,7 +44,17 @@ def configure_logs(level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("mcp", "httpx", "httpx2", "alembic", "uvicorn.error", "sse_starlette", "asyncio", "sqlalchemy"):
+    for noisy in (
+        "mcp",
+        "httpx",
+        "httpx2",
+        "alembic",
+        "uvicorn.error",
+        "sse_starlette",
+        "asyncio",
+        "sqlalchemy",
+        "arq",
+    ):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
 

@@ -100,6 +100,9 @@ class Settings(BaseSettings):
         le=MOST,
         description="Cents a day that a tenant may spend.",
     )
+    job_slots: int = Field(
+        default=20, ge=0, le=500, description="How many jobs `mercato serve` runs at once beside serving; 0 for none."
+    )
     sse: bool = Field(default=True, description="Whether clients of 2024-11-05 are served too, at /sse.")
     session_idle_s: int = Field(
         default=1_800, ge=60, le=7 * 86_400, description="After how many idle seconds a session of a client ends."

@@ -26,6 +26,7 @@ from mercato.tenancy.errors import WrongTenant
 from mercato.tenancy.reads import Elsewhere, Reads
 from mercato.tenancy.reads import Statement as Statement
 from mercato.tenancy.rows import TenantOwned
+from mercato.tenancy.system_pool import SystemPool
 
 APP_ROLE = "mercato_app"
 SYSTEM_ROLE = "mercato_system"
@@ -35,6 +36,7 @@ Opening = Callable[[sa.Connection], None]
 """What begins a tenant's transaction. What it raises ends the transaction before anything was done in it."""
 
 _MOST_SHAPES = 1_000
+_LEDGER_POOL = 4
 _CONNECT_TIMEOUT_S, _POOL_TIMEOUT_S = 5, 8
 """Clients give up after ten."""
 _OUTAGES = ("08", "53", "57P", "25006", "55P03", "57014")
@@ -51,7 +53,10 @@ _TENANT_COLUMN = sa.column("tenant_id", sa.BigInteger())
 
 
 class Database:
-    """The connection pools of one process, one to a role. `reader` is a class of asyncpg's for what only reads."""
+    """The connection pools of one process, one to a role. `reader` is a class of asyncpg's for what only reads.
+
+    `pool` is the system's too, for the statements of the ledger, which are made all the time.
+    """
 
     def __init__(self, url: str, *, pool_size: int = 10, reader: type[Any] = asyncpg.Connection) -> None:
         self._app = _engine(url, APP_ROLE, pool_size, overflow=pool_size, limits={})
@@ -60,6 +65,7 @@ class Database:
         self._filter = TenantFilter()
         self._reads = Reads(_reading(self._app, url, reader), self._app.dialect, self._filter, pool_size)
         self._system = _engine(url, SYSTEM_ROLE, max(5, pool_size), overflow=0, limits=_SYSTEM_LIMITS)
+        self.pool = SystemPool(_connecting(self._system, url, SYSTEM_ROLE, _SYSTEM_LIMITS), _LEDGER_POOL)
 
     @asynccontextmanager
     async def tenant(self, tenant_id: int, *, read_only: bool = False) -> AsyncIterator[TenantDatabase]:
@@ -103,6 +109,7 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self._reads.close()
+        await self.pool.close()
         await self._app.dispose()
         await self._system.dispose()
 
@@ -180,6 +187,11 @@ class TenantDatabase:
             self._session = _TenantAsyncSession(self._engine, info=info, expire_on_commit=False)
         return self._session
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether there is a transaction of `session`, to be committed or undone."""
+        return self._session is not None
+
     def open_with(self, opening: Opening) -> None:
         """Begin the transaction of `session` with statements that name the tenant, and may refuse the transaction.
 
@@ -239,17 +251,17 @@ def _engine(url: str, role: str, pool_size: int, *, overflow: int, limits: Mappi
 
 def _reading(engine: AsyncEngine, url: str, reader: type[Any]) -> Mapping[str, Any]:
     """Return how connections are made that only read, and for tools: as the engine makes them, but read-only."""
+    only = {"default_transaction_read_only": "on"}
+    return {**_connecting(engine, url, APP_ROLE, only), "connection_class": reader}
+
+
+def _connecting(engine: AsyncEngine, url: str, role: str, more: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return the arguments of asyncpg's `connect`."""
     _, options = engine.dialect.create_connect_args(make_url(url).set(drivername="postgresql+asyncpg"))
     return {
         **options,
-        "connection_class": reader,
         "timeout": _CONNECT_TIMEOUT_S,
-        "server_settings": {
-            "role": APP_ROLE,
-            "application_name": "mercato",
-            "jit": "off",
-            "default_transaction_read_only": "on",
-        },
+        "server_settings": {"role": role, "application_name": "mercato", "jit": "off", **more},
     }
 
 

@@ -138,6 +138,31 @@ async def ctx(runtime: Runtime, tenant: Tenant) -> AsyncIterator[ToolContext]:
 
 
 @pytest.fixture
+async def run_jobs(runtime: Runtime) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    """Run what was enqueued and is due, and what follows from it: `await run_jobs()` returns how many runs there were.
+
+    There is no time in it: what is to run later, or again after a failure, waits.
+    """
+    from mercato.server.jobs.inline import InlineProvider
+    from mercato.server.jobs.service import worker_name
+    from mercato.server.jobs.working import job_service
+
+    provider = InlineProvider()
+    service = job_service(runtime, provider, worker_name())
+    await provider.start(service.runner.handle, service.relay.wake)
+
+    async def drain() -> int:
+        total = 0
+        while rung := await service.relay.ring():
+            total += rung
+            await provider.run()
+        return total
+
+    yield drain
+    await service.running.stop()
+
+
+@pytest.fixture
 def http(mercato_outside: HttpRouter) -> Iterator[HttpRouter]:
     """The outside world: give answers with `http.on("GET", url, json=…)`; any other request fails the call."""
     mercato_outside.reset()

@@ -86,6 +86,12 @@ class Host(Protocol):
     def settings(self, model: type[Settings], stored: Mapping[str, Mapping[str, Any]]) -> Settings:
         """Return the deployment's or the tenant's settings of this model. Raises `LookupError` for an unknown model."""
 
+    async def publish(self, ctx: Context, event: Any, data: BaseModel) -> None:
+        """Store a run of each job that is declared on an event. Raises `LookupError` for one that nobody registered."""
+
+    async def job_progress(self, run_id: int, done: float, total: float | None, message: str | None) -> None:
+        """Write down how far a run of a job is."""
+
 
 class Clock:
     """Stops what runs in its block after some seconds, and can be paused: `asyncio.timeout` at a fraction of the cost.
@@ -231,6 +237,38 @@ class Context:
     def settings(self, model: type[Settings]) -> Settings:
         """Return a plugin's settings: its deployment model from the environment, or its tenant model."""
         return self._host.settings(model, self._access.settings)
+
+
+class JobContext(Context):
+    """What a job holds while it runs."""
+
+    __slots__ = ("_attempt", "_run_id")
+
+    def __init__(
+        self, host: Host, access: Access, meter: Meter, name: str, run_id: int, attempt: int, *, read_only: bool = False
+    ) -> None:
+        super().__init__(host, access, meter, name, read_only=read_only)
+        self._run_id = run_id
+        self._attempt = attempt
+
+    @property
+    def run_id(self) -> int:
+        """The number of this run in the ledger."""
+        return self._run_id
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt it is, from 1."""
+        return self._attempt
+
+    @property
+    def key(self) -> str:
+        """A text that is the same for all attempts of this run: hand it to outside services as the idempotency key."""
+        return f"mercato-{self._name}-{self._run_id}"
+
+    async def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Say how far the work is, for whoever looks. Written at once, past the transaction of `db`."""
+        await self._host.job_progress(self._run_id, done, total, message)
 
 
 class ToolContext(Context):

@@ -206,9 +206,12 @@ async def test_the_system_role_reaches_only_what_must_be_read_before_the_tenant_
         "mercato.authorization_codes",
         "mercato.client_grants",
         "mercato.invitations",
+        "mercato.jobs",
         "mercato.memberships",
         "mercato.refresh_answers",
+        "mercato.schedules",
         "mercato.tenant_limits",
+        "mercato.ticks",
         "mercato.usage",
     }
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from mercato import Category, Importer, PluginSettings, hookimpl
+from mercato import Category, Event, Importer, Job, PluginSettings, hookimpl
 from mercato.plugins.commerce import customers, inventory, orders, products, prompts
 from mercato.plugins.commerce.category import commerce
+from mercato.plugins.commerce.events import EVENTS
 from mercato.plugins.commerce.importers import IMPORTERS
+from mercato.plugins.commerce.jobs import JOBS
 from mercato.plugins.commerce.settings import CommerceSettings
 
 __all__ = ["customers", "inventory", "orders", "products", "prompts"]
@@ -17,6 +20,18 @@ __all__ = ["customers", "inventory", "orders", "products", "prompts"]
 def register_categories() -> list[Category]:
     """Return the category `commerce`."""
     return [commerce]
+
+
+@hookimpl
+def register_jobs() -> tuple[Job[..., Any], ...]:
+    """Return what runs in the background."""
+    return JOBS
+
+
+@hookimpl
+def register_events() -> tuple[Event[Any], ...]:
+    """Return what others may be told of."""
+    return EVENTS
 
 
 @hookimpl

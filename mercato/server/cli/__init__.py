@@ -11,6 +11,7 @@ from mercato.server.cli import (
     doctor,
     grant,
     importing,
+    jobs,
     key,
     limit,
     migrate,
@@ -21,6 +22,7 @@ from mercato.server.cli import (
     tool,
     usage,
     user,
+    worker,
 )
 
 app = typer.Typer(
@@ -32,6 +34,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("stdio")(stdio.stdio)
+app.command("worker")(worker.worker)
 app.command("migrate")(migrate.migrate)
 app.command("import", context_settings=importing.CONTEXT)(importing.import_)
 app.command("usage")(usage.usage)
@@ -44,6 +47,7 @@ app.add_typer(category.app, name="category")
 app.add_typer(tool.app, name="tool")
 app.add_typer(limit.app, name="limit")
 app.add_typer(audit.app, name="audit")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(plugin.app, name="plugin")
 app.add_typer(doctor.app, name="doctor")
 

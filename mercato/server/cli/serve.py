@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _WATCH_S = 5
 _COLLECT_AFTER = 20_000
+_PATIENCE_S = 5
+"""How long jobs that run may go on once the server ends; another worker begins them anew."""
 
 
 def serve(
@@ -69,6 +71,7 @@ async def _serve(settings: Settings, engines: Engines, listening: socket.socket,
     from mercato.server.app import create_app
     from mercato.server.cli.demo import ensure_demo
     from mercato.server.http import HttpServer
+    from mercato.server.jobs.working import working
     from mercato.server.runtime import VERSION
     from mercato.server.tracing import open_tracing
     from mercato.server.web.setup import setup_address
@@ -76,8 +79,11 @@ async def _serve(settings: Settings, engines: Engines, listening: socket.socket,
     settings = settings.model_copy(update={"port": listening.getsockname()[1]})
     async with AsyncExitStack() as stack:
         tracing = await stack.enter_async_context(open_tracing(os.environ, VERSION))
-        app = create_app(settings, addresses_of(engines), tracing=tracing)
+        addresses = addresses_of(engines)
+        app = create_app(settings, addresses, tracing=tracing)
         await stack.enter_async_context(app.router.lifespan_context(app))
+        jobs = working(app.state.runtime, addresses.redis_url, settings.job_slots, patience_s=_PATIENCE_S)
+        await stack.enter_async_context(jobs)
         shown = await ensure_demo(app.state.runtime, settings.data_dir, tell) if demo else None
         # What was made at start stays: left out of collections, each of them costs a good deal less. Requests leave
         # hardly any cycles behind; looking for them as often as Python does by itself would be a twentieth of a call.

@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from mercato.tenancy.access import merge_settings
+from mercato.tenancy.job_runs import read_runs
 from tests.plugins.commerce.answers import ask, every_page, refusal
 from tests.plugins.commerce.factory import add_product, add_variant, movements, stored
 
@@ -196,3 +197,23 @@ async def test_removing_a_product_removes_its_ledger_too(mcp, database, tenant):
     async with database.tenant(tenant.id) as db:
         await db.session.delete(await db.session.get(type(product), product.id))
     assert await movements(database, tenant) == []
+
+
+async def test_that_a_stock_ran_low_is_told_once_for_each_time_that_it_falls(mcp, database, tenant, run_jobs):
+    async with database.tenant(tenant.id) as db:
+        product, [variant] = await add_product(db, 30)
+    await run_jobs()
+    for quantity in (20, 10, 4, 25, 9):
+        await ask(mcp, "update_inventory", product_id=product.id, quantity=quantity)
+    async with database.tenant(tenant.id) as db:
+        connection = await db.session.connection()
+        runs = await read_runs(connection, tenant.id, name="commerce.tell_of_low_stock")
+    told = [run.payload["event"] for run in reversed(runs)]
+    assert [(one["tenant_id"], one["data"]["units"], one["data"]["variant_id"]) for one in told] == [
+        (tenant.id, 10, variant.id),
+        (tenant.id, 9, variant.id),
+    ]
+    assert await run_jobs() == 2
+    async with database.tenant(tenant.id) as db:
+        after = await read_runs(await db.session.connection(), tenant.id, name="commerce.tell_of_low_stock")
+    assert {run.state for run in after} == {"done"}

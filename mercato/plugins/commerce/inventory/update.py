@@ -13,9 +13,11 @@ from sqlmodel import col
 from mercato import Reply, ToolContext, ToolError, utc_now
 from mercato.plugins.commerce.absent import no_such
 from mercato.plugins.commerce.category import commerce
+from mercato.plugins.commerce.events import StockRanLow, stock_ran_low
 from mercato.plugins.commerce.inventory.levels import VariantStock
 from mercato.plugins.commerce.models import Product, Variant
 from mercato.plugins.commerce.params import MOST_ID, MOST_UNITS, ProductId
+from mercato.plugins.commerce.settings import CommerceSettings
 from mercato.plugins.commerce.stock import Stock, change_stock
 from mercato.plugins.commerce.untrusted import clean_line
 
@@ -74,7 +76,22 @@ async def update_inventory(
     stock = await change_stock(ctx, variant.id, quantity=quantity, adjustment=adjustment, reason=reason)
     if stock is None:
         raise await _refusal(ctx, variant, adjustment or 0)
+    await _tell_if_low(ctx, variant, stock)
     return Reply(_answer(variant, stock, reason), changed=[f"mercato://products/{product_id}"] if stock.change else [])
+
+
+async def _tell_if_low(ctx: ToolContext, variant: sa.Row[Any], stock: Stock) -> None:
+    threshold = ctx.settings(CommerceSettings).low_stock_threshold
+    if stock.previous > threshold >= stock.new:
+        low = StockRanLow(
+            product_id=variant.product_id,
+            product=variant.product_title,
+            variant_id=variant.id,
+            variant=variant.title,
+            units=stock.new,
+            threshold=threshold,
+        )
+        await stock_ran_low.publish(ctx, low)
 
 
 def _select_variants(product_id: int, variant_id: int | None) -> sa.Select[Any]:

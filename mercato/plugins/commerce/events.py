@@ -1,0 +1,26 @@
+"""What happens in commerce that others may want to know."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from mercato import Event
+
+
+class StockRanLow(BaseModel):
+    """A variant of which there is little left."""
+
+    product_id: int
+    product: str
+    variant_id: int
+    variant: str
+    units: int = Field(description="What is left.")
+    threshold: int = Field(description="At this many or fewer it counts as low.")
+
+
+stock_ran_low = Event(
+    "commerce.stock_ran_low",
+    StockRanLow,
+    "The stock of a variant fell to the tenant's threshold or below it; told once for each time that it falls.",
+)
+EVENTS = (stock_ran_low,)

@@ -1,0 +1,1 @@
+"""Work in the background: what runs the rows of the ledger."""

@@ -1,0 +1,165 @@
+"""Runner: what happens to one row, from its claim to the word of what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import asyncpg
+import structlog
+from pydantic import BaseModel
+from pydantic_core import to_json
+from sqlalchemy.exc import DBAPIError
+
+from mercato.plugins.jobs import Job, Permanent, Retry
+from mercato.server.jobs.batch import Batch
+from mercato.server.jobs.opening import Opening
+from mercato.server.jobs.running import Run, Running
+from mercato.tenancy import audit, ledger_choosing, ledger_work
+from mercato.tools.errors import NotConnected, ToolError
+
+log = structlog.stdlib.get_logger(__name__)
+
+LARGEST_RESULT_BYTES = 64 * 1024
+_OUTAGES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, DBAPIError)
+_TELL_AGAIN_S = (0.2, 0.5, 1, 2)
+
+
+class Runner:
+    """Runs rows of the jobs that it knows, each at most once at a time."""
+
+    def __init__(self, running: Running, jobs: Mapping[str, Job[..., Any]], opening: Opening) -> None:
+        self._running = running
+        self._pool, self._worker = running.pool, running.worker
+        self._jobs = jobs
+        self._opening = opening
+        self.limits = {
+            job.name: ledger_choosing.Limit(job.name, job.concurrency, job.tenant_concurrency)
+            for job in jobs.values()
+            if job.concurrency is not None or job.tenant_concurrency is not None
+        }
+        self._claims: Batch[int, ledger_work.Claimed | None] = Batch(self._claim)
+        self._ends: Batch[ledger_work.Done, bool] = Batch(self._finish)
+
+    async def handle(self, job_id: int) -> None:
+        """Run the row of this id, if it may still be run."""
+        try:
+            claimed = await self._claims.ask(job_id)
+        except _OUTAGES as error:
+            log.warning("a job could not be claimed, and is rung again", job_id=job_id, error=type(error).__name__)
+            return
+        if claimed is None:
+            return
+        run = Run(claimed)
+        self._running.runs[claimed.id] = run
+        run.task = asyncio.create_task(self._run(run), name=f"mercato-job-{claimed.id}")
+        try:
+            await asyncio.wait({run.task})
+        except asyncio.CancelledError:
+            run.end("stopped")
+            await asyncio.wait({run.task})
+            raise
+        finally:
+            if run.why != "stopped":  # those are given back together
+                self._running.runs.pop(claimed.id, None)
+
+    async def _claim(self, ids: Sequence[int]) -> list[ledger_work.Claimed | None]:
+        claimed = {one.id: one for one in await ledger_work.claim(self._pool, ids, self._worker, self.limits)}
+        return [claimed.pop(job_id, None) for job_id in ids]
+
+    async def _finish(self, ended: Sequence[ledger_work.Done]) -> list[bool]:
+        ours = await ledger_work.finish(self._pool, ended, self._worker)
+        return [one.id in ours for one in ended]
+
+    async def _run(self, run: Run) -> None:
+        """Work, and write down what became of it: every way out of the function ends in one of these."""
+        claimed = run.claimed
+        try:
+            await self._work(run)
+        except asyncio.CancelledError:
+            if run.why == "cancelled":
+                await self._fail(
+                    claimed, ledger_work.Failed(claimed.id, claimed.attempt, "cancelled", "cancelled", None)
+                )
+            elif run.why is None:
+                await self._failed(claimed, RuntimeError("it was cancelled, and nobody had asked for that"))
+        except ledger_work.LeaseLost:
+            log.warning("a job was taken from this worker: its writes were undone", **_named(claimed))
+        except Exception as error:  # noqa: BLE001  # the edge: whatever a job raises is its failure
+            await self._failed(claimed, error)
+
+    async def _work(self, run: Run) -> None:
+        claimed, job = run.claimed, self._jobs[run.claimed.name]
+        arguments = job.load(claimed.version, claimed.payload)
+        async with self._opening.open(job, claimed) as ctx:
+            async with asyncio.timeout(job.timeout_s):
+                result = _dumped(job, await job.function(ctx, **arguments))
+            run.is_closing = True
+            done = ledger_work.Done(claimed.id, claimed.attempt, result, ctx._meter.cents)
+            wrote = ctx._db is not None and ctx._db.is_writing
+            if wrote:
+                await ledger_work.finish_within(ctx.db, done, self._worker)
+        if not wrote:
+            await self._tell(claimed, done)
+
+    async def _tell(self, claimed: ledger_work.Claimed, done: ledger_work.Done) -> None:
+        """Say that a run is done that wrote nothing; a database that is away gets some time to come back."""
+        for wait_s in _TELL_AGAIN_S:
+            try:
+                if not await self._ends.ask(done):
+                    log.warning("a job was taken from this worker after it was done", **_named(claimed))
+                return
+            except _OUTAGES:
+                await asyncio.sleep(wait_s)
+        log.error("a job is done, and the database does not take it down: it will run again", **_named(claimed))
+
+    async def _failed(self, claimed: ledger_work.Claimed, error: Exception) -> None:
+        job = self._jobs[claimed.name]
+        wait_s = _wait_s(job, claimed, error)
+        kind, text = type(error).__name__, _text(error)
+        known = isinstance(error, Retry | Permanent | ToolError)
+        log.warning("a job failed", **_named(claimed), kind=kind, error=text, exc_info=None if known else error)
+        await self._fail(claimed, ledger_work.Failed(claimed.id, claimed.attempt, text, kind, wait_s))
+
+    async def _fail(self, claimed: ledger_work.Claimed, failed: ledger_work.Failed) -> None:
+        with suppress(*_OUTAGES):  # the lease runs out then, and the run is taken back
+            state = await ledger_work.fail(self._pool, failed, self._worker)
+            if state == "dead":
+                log.error("a job is dead", **_named(claimed), kind=failed.error_kind, error=failed.error)
+
+
+def _wait_s(job: Job[..., Any], claimed: ledger_work.Claimed, error: Exception) -> float | None:
+    if isinstance(error, Retry):
+        return max(0.0, error.after_s)
+    if isinstance(error, Permanent | NotConnected):
+        return None
+    return job.retries.wait_s(claimed.attempt, random.random())  # noqa: S311
+
+
+def _text(error: Exception) -> str:
+    text = error.text() if isinstance(error, ToolError) else str(error)
+    shown: str = audit.masked({"error": text})["error"]
+    return shown or type(error).__name__
+
+
+def _dumped(job: Job[..., Any], result: Any) -> str | None:
+    if result is None:
+        return None
+    dumped = result.model_dump_json() if isinstance(result, BaseModel) else to_json(result).decode()
+    if len(dumped) > LARGEST_RESULT_BYTES:
+        raise Permanent(f"the result has {len(dumped):,} bytes; {LARGEST_RESULT_BYTES:,} are the most")
+    if not dumped.startswith("{"):
+        raise Permanent(f"the job {job.name} must return a model, a dictionary or nothing")
+    return dumped
+
+
+def _named(claimed: ledger_work.Claimed) -> dict[str, Any]:
+    return {
+        "job": claimed.name,
+        "job_id": claimed.id,
+        "tenant_id": claimed.tenant_id,
+        "attempt": claimed.attempt,
+    }

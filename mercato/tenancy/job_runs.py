@@ -1,0 +1,188 @@
+"""Runs of jobs as people see them: listed, counted, cancelled, run again.
+
+Each takes a connection: a tenant's, whose rows row-level security picks, or the system's, which sees all; both name the
+tenant they mean (`scope`), and `EVERYBODY` is for operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, cast
+
+import sqlalchemy as sa
+import sqlalchemy.orm
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
+
+from mercato.tenancy.errors import InvalidValue, NotFound
+from mercato.tenancy.ledger import ENDED, JobRun, State
+
+EVERYBODY: Literal["everybody"] = "everybody"
+Scope = int | Literal["everybody"]
+"""A tenant's id, 0 for the deployment's own runs, or everybody."""
+LONGEST_LIST = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run, as it is shown."""
+
+    id: int
+    tenant_id: int
+    name: str
+    state: State
+    payload: dict[str, Any]
+    key: str | None
+    priority: int
+    attempt: int
+    attempts: int
+    due_at: datetime
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    worker: str | None
+    progress: dict[str, Any] | None
+    result: dict[str, Any] | None
+    error: str | None
+    error_kind: str | None
+    cost_cents: int
+    cancel_asked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How many runs of a job are in a state, and since when the oldest of them has been due."""
+
+    name: str
+    state: State
+    runs: int
+    oldest_due_at: datetime | None
+
+
+_COLUMNS = [col(getattr(JobRun, name)) for name in Run.__dataclass_fields__]
+
+
+async def read_runs(
+    connection: AsyncConnection,
+    scope: Scope,
+    *,
+    states: Sequence[State] = (),
+    name: str | None = None,
+    before_id: int | None = None,
+    limit: int = 25,
+) -> list[Run]:
+    """Return runs, the newest first."""
+    statement = (
+        sa.select(*_COLUMNS).where(_within(scope)).order_by(col(JobRun.id).desc()).limit(min(limit, LONGEST_LIST))
+    )
+    if states:
+        statement = statement.where(col(JobRun.state).in_(states))
+    if name is not None:
+        statement = statement.where(col(JobRun.name) == name)
+    if before_id is not None:
+        statement = statement.where(col(JobRun.id) < before_id)
+    return [Run(**row._mapping) for row in await connection.execute(statement)]
+
+
+async def read_run(connection: AsyncConnection, scope: Scope, run_id: int) -> Run:
+    """Return one run. Raises `NotFound`."""
+    found = (await connection.execute(sa.select(*_COLUMNS).where(_within(scope), col(JobRun.id) == run_id))).first()
+    if found is None:
+        raise NotFound(f"There is no run {run_id}.")
+    return Run(**found._mapping)
+
+
+async def read_figures(connection: AsyncConnection, scope: Scope) -> list[Figures]:
+    """Return how many runs there are, by job and state."""
+    state, name = col(JobRun.state), col(JobRun.name)
+    oldest = sa.func.min(sa.case((state.in_(("queued", "retrying")), col(JobRun.due_at))))
+    statement = sa.select(name, state, sa.func.count(), oldest).where(_within(scope)).group_by(name, state)
+    return [Figures(*row) for row in await connection.execute(statement.order_by(name, state))]
+
+
+async def cancel(connection: AsyncConnection, scope: Scope, run_id: int) -> State:
+    """End a run that has not ended; return what it is now. One that runs is told, and ends within seconds.
+
+    Raises `NotFound`, and `InvalidValue` for one that has ended.
+    """
+    waiting = col(JobRun.state).in_(("queued", "retrying"))
+    statement = (
+        sa.update(JobRun)
+        .where(_within(scope), col(JobRun.id) == run_id, col(JobRun.state).not_in(ENDED))
+        .values(
+            state=sa.case((waiting, "cancelled"), else_=col(JobRun.state)),
+            finished_at=sa.case((waiting, sa.func.now())),
+            cancel_asked=sa.not_(waiting),
+        )
+        .returning(col(JobRun.state))
+    )
+    state: Any = (await connection.execute(statement)).scalar_one_or_none()
+    if state is None:
+        await _refuse(connection, scope, run_id, "has ended", "cancelled")
+    return cast(State, state)
+
+
+async def retry(connection: AsyncConnection, scope: Scope, run_id: int, attempts: int) -> None:
+    """Let a run that is dead, cancelled or waits for another attempt run now, so many times at most.
+
+    Raises `NotFound`, and `InvalidValue` for one that is done, runs or is queued, and where another one with its key
+    waits already.
+    """
+    other = sa.orm.aliased(JobRun)
+    younger = sa.exists().where(
+        col(other.id) != run_id,
+        col(other.state).in_(("queued", "retrying")),
+        col(other.name) == col(JobRun.name),
+        col(other.key) == col(JobRun.key),
+        col(other.tenant_id) == col(JobRun.tenant_id),
+    )
+    statement = (
+        sa.update(JobRun)
+        .where(_within(scope), col(JobRun.id) == run_id)
+        .where(col(JobRun.state).in_(("dead", "cancelled", "retrying")), ~younger)
+        .values(
+            state="queued",
+            due_at=sa.func.now(),
+            finished_at=None,
+            rung_until=None,
+            cancel_asked=False,
+            attempts=sa.case(
+                (col(JobRun.state) == "retrying", col(JobRun.attempts)), else_=col(JobRun.attempt) + attempts
+            ),
+        )
+        .returning(col(JobRun.id))
+    )
+    if (await connection.execute(statement)).first() is None:
+        await _refuse(connection, scope, run_id, "has not failed, or waits already under its key,", "retried")
+    await connection.execute(_RING)
+
+
+async def replay(connection: AsyncConnection, scope: Scope, run_id: int) -> int:
+    """Store a new run with the payload of one that has ended; return its id. Raises `NotFound` or `InvalidValue`."""
+    run = await read_run(connection, scope, run_id)
+    if run.state not in ENDED:
+        raise InvalidValue(f"Run {run_id} has not ended: it is {run.state}.")
+    columns = ["tenant_id", "name", "version", "payload", "priority", "attempts"]
+    copied = sa.select(*(col(getattr(JobRun, name)) for name in columns), sa.literal("queued")).where(
+        col(JobRun.id) == run_id
+    )
+    stored = sa.insert(JobRun).from_select([*columns, "state"], copied).returning(col(JobRun.id))
+    new_id = int((await connection.execute(stored)).scalar_one())
+    await connection.execute(_RING)
+    return new_id
+
+
+_RING = sa.text("select pg_notify('mercato_jobs', '')")
+
+
+async def _refuse(connection: AsyncConnection, scope: Scope, run_id: int, why: str, what: str) -> Any:
+    run = await read_run(connection, scope, run_id)
+    raise InvalidValue(f"Run {run_id} is {run.state}: what {why} cannot be {what}.")
+
+
+def _within(scope: Scope) -> sa.ColumnElement[bool]:
+    if scope == EVERYBODY:
+        return sa.true()
+    return col(JobRun.tenant_id) == scope

@@ -1,0 +1,80 @@
+"""Choosing: which rows of the ledger run next, fairly among tenants and within the limits of each job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mercato.tenancy.system_pool import SystemPool
+
+RUNG_S = 5
+"""How long a row that was rung may wait for a worker, until it is rung again: Redis may have lost it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most so many runs of a job at once: everywhere, and for one tenant."""
+
+    name: str
+    everywhere: int | None
+    tenant: int | None
+
+
+# The lanes are the tenants that have something waiting, each by its priorities: found by jumping over the index. Of
+# each lane some are looked at, and then one of each tenant is taken in turn, counting what it has running already.
+_RING = f"""
+    with recursive lanes as (
+        (select tenant_id as tenant, priority from mercato.jobs where state in ('queued', 'retrying')
+            order by tenant_id, priority limit 1)
+        union all
+        select found.tenant, found.priority from lanes, lateral (
+            select tenant_id as tenant, priority from mercato.jobs
+            where state in ('queued', 'retrying')
+                and (tenant_id, priority) > (lanes.tenant, lanes.priority)
+            order by tenant_id, priority limit 1
+        ) as found
+    ), busy as (
+        select tenant_id as tenant, name, count(*) as runs
+        from mercato.jobs where state = 'running' group by 1, 2
+    ), busy_tenants as (
+        select tenant, sum(runs) as runs from busy group by 1
+    ), full_jobs as (
+        select wanted.name, null::bigint as tenant from unnest($2::text[], $3::int[]) as wanted (name, most)
+        where (select sum(runs) from busy where busy.name = wanted.name) >= wanted.most
+        union all
+        select wanted.name, busy.tenant from unnest($2::text[], $4::int[]) as wanted (name, most)
+        join busy on busy.name = wanted.name and busy.runs >= wanted.most
+    ), due as (
+        select one.id, lanes.tenant, lanes.priority, one.due_at,
+            coalesce(busy_tenants.runs, 0)
+            + row_number() over (partition by lanes.tenant order by lanes.priority, one.due_at, one.id) as turn
+        from lanes left join busy_tenants using (tenant), lateral (
+            select id, due_at from mercato.jobs as waiting
+            where state in ('queued', 'retrying') and tenant_id = lanes.tenant
+                and priority = lanes.priority and due_at <= now() and (rung_until is null or rung_until <= now())
+                and name = any($5::text[])
+                and not exists (
+                    select from full_jobs where full_jobs.name = waiting.name
+                        and (full_jobs.tenant is null or full_jobs.tenant = lanes.tenant)
+                )
+                and (key is null or not exists (
+                    select from mercato.jobs as running where running.state = 'running'
+                        and running.name = waiting.name and running.key = waiting.key
+                        and running.tenant_id = lanes.tenant
+                ))
+            order by due_at, id limit $1
+        ) as one
+    ), picked as (
+        select id from mercato.jobs where id in (select id from due order by turn, priority, due_at, id limit $1)
+            and state in ('queued', 'retrying') and (rung_until is null or rung_until <= now())
+        for update skip locked
+    )
+    update mercato.jobs set rung_until = now() + interval '{RUNG_S} seconds'
+    from picked where jobs.id = picked.id returning jobs.id
+"""  # noqa: S608
+
+
+async def ring(pool: SystemPool, most: int, names: Sequence[str], limits: Sequence[Limit] = ()) -> list[int]:
+    """Choose rows of these jobs that are due, fairly among tenants, and mark them as rung; return their ids."""
+    columns = ([one.name for one in limits], [one.everywhere for one in limits], [one.tenant for one in limits])
+    return [row[0] for row in await pool.fetch(_RING, most, *columns, names)]

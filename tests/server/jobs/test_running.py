@@ -1,0 +1,252 @@
+"""Runs: what becomes of a job that ends well, fails, is cancelled, or is lost by its worker."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anyio
+import pytest
+import sqlalchemy as sa
+from sqlmodel import col
+
+from mercato.tenancy import job_runs, ledger_work
+from mercato.tenancy.errors import InvalidValue, NotFound
+from mercato.tenancy.rows import utc_now
+from mercato.tenancy.tenants import TenantRecord
+from tests.server.jobs import probe
+
+
+async def test_a_job_runs_once_after_the_commit_and_for_its_tenant(here, acme, globex, context, read, kept):
+    async with context(acme) as ctx:
+        run_id = await probe.keep.enqueue(ctx, name="one")
+        assert await here.run_all() == 0
+    assert await here.run_all() == 1
+    assert await here.run_all() == 0
+    run = await read(acme, run_id)
+    assert (run.state, run.attempt, run.error) == ("done", 1, None)
+    assert run.result == {"kept": "one", "tenant": acme.slug, "attempt": 1}
+    assert await kept(acme) == [f"one-{run_id}"]
+    assert await kept(globex) == []
+
+
+async def _enqueue_and_fail(opened):
+    async with opened as ctx:
+        await probe.keep.enqueue(ctx, name="one")
+        raise ZeroDivisionError
+
+
+async def test_a_job_of_a_transaction_that_is_undone_never_runs(here, acme, context, kept):
+    with pytest.raises(ZeroDivisionError):
+        await _enqueue_and_fail(context(acme))
+    assert await here.run_all() == 0
+    assert await kept(acme) == []
+
+
+async def test_another_tenant_can_neither_see_nor_touch_a_run(runtime, acme, globex, enqueue, read):
+    run_id = await enqueue(acme, probe.keep, name="one")
+    with pytest.raises(NotFound):
+        await read(globex, run_id)
+    async with runtime.database.tenant(globex.id) as db:
+        connection = await db.session.connection()
+        for scope in (globex.id, acme.id, job_runs.EVERYBODY):
+            assert await job_runs.read_runs(connection, scope) == []
+            assert await job_runs.read_figures(connection, scope) == []
+            for act in (job_runs.cancel, job_runs.replay):
+                with pytest.raises(NotFound):
+                    await act(connection, scope, run_id)
+            with pytest.raises(NotFound):
+                await job_runs.retry(connection, scope, run_id, 1)
+
+
+async def test_what_a_failed_attempt_wrote_is_undone_and_it_is_tried_again(here, acme, enqueue, read, kept):
+    run_id = await enqueue(acme, probe.fail, how="no luck", times=2)
+    assert await here.run_all() == 3
+    run = await read(acme, run_id)
+    assert (run.state, run.attempt, run.error) == ("done", 3, None)
+    assert await kept(acme) == [f"failed-{run_id}-3"]
+
+
+@pytest.mark.parametrize(
+    ("how", "state", "attempt", "said", "kind"),
+    [
+        ("no luck", "dead", 3, "no luck", "RuntimeError"),
+        ("permanent", "dead", 1, "it cannot be", "Permanent"),
+        ("retry", "retrying", 1, "not yet", "Retry"),
+        ("tool", "dead", 3, "The shop says no.", "ToolError"),
+        ("secret", "dead", 3, "the key *** is wrong", "RuntimeError"),
+    ],
+)
+async def test_how_a_failure_is_taken_down(here, acme, enqueue, read, kept, how, state, attempt, said, kind):
+    run_id = await enqueue(acme, probe.fail, how=how)
+    await here.run_all()
+    run = await read(acme, run_id)
+    assert (run.state, run.attempt, run.error, run.error_kind) == (state, attempt, said, kind)
+    assert await kept(acme) == []
+
+
+async def test_a_job_that_takes_too_long_is_stopped(here, acme, enqueue, read):
+    run_id = await enqueue(acme, probe.slow)
+    await here.run_all()
+    run = await read(acme, run_id)
+    assert (run.state, run.error_kind) == ("dead", "TimeoutError")
+
+
+async def test_a_result_that_is_too_large_is_a_failure_that_stays(here, acme, enqueue, read):
+    run_id = await enqueue(acme, probe.large_result)
+    await here.run_all()
+    assert (await read(acme, run_id)).state == "dead"
+
+
+async def test_a_run_of_a_tenant_that_is_gone_is_dead(runtime, here, acme, enqueue, read):
+    run_id = await enqueue(acme, probe.keep, name="one")
+    async with runtime.database.system() as session:
+        await session.exec(sa.update(TenantRecord).where(col(TenantRecord.id) == acme.id).values(removed_at=utc_now()))
+    runtime.directory._access.forget(lambda access: True)
+    await here.run_all()
+    run = await read(acme, run_id)
+    assert (run.state, run.error_kind) == ("dead", "TenantGone")
+
+
+async def test_of_several_with_one_key_that_wait_one_is_kept(here, acme, globex, enqueue, kept):
+    first = await enqueue(acme, probe.keep, name="one", key="k")
+    assert await enqueue(acme, probe.keep, name="two", key="k") == first
+    others = [
+        await enqueue(globex, probe.keep, name="one", key="k"),
+        await enqueue(acme, probe.note, word="x", key="k"),
+    ]
+    assert len({first, *others}) == 3
+    await here.run_all()
+    assert await enqueue(acme, probe.keep, name="three", key="k") != first
+    await here.run_all()
+    assert len(await kept(acme)) == 2
+
+
+async def test_two_with_one_key_never_run_at_once(here, there, acme, enqueue):
+    async with asyncio.TaskGroup() as tasks:
+        await enqueue(acme, probe.hold, name="same", key="k")
+        await here.service.relay.ring()
+        tasks.create_task(here.provider.run())
+        await probe.gates["same"].started.wait()
+        await enqueue(acme, probe.hold, name="same", key="k")
+        assert await there.run_all() == 0
+        probe.gates["same"].free.set()
+    assert await there.run_all() == 1
+    assert probe.gates["same"].runs == 2
+
+
+async def test_of_two_workers_that_are_rung_for_a_row_one_runs_it(here, there, acme, enqueue, kept):
+    run_id = await enqueue(acme, probe.keep, name="one")
+    await asyncio.gather(*(worker.service.runner.handle(run_id) for worker in (here, there) for _ in range(5)))
+    assert await kept(acme) == [f"one-{run_id}"]
+
+
+@pytest.mark.parametrize("writes", [False, True])
+async def test_a_worker_that_lost_its_lease_commits_nothing_and_another_goes_on(
+    runtime, here, there, acme, enqueue, read, kept, writes
+):
+    run_id = await enqueue(acme, probe.hold, name="held", writes=writes)
+    gate = probe.gates["held"]
+    async with asyncio.TaskGroup() as tasks:
+        await here.service.relay.ring()
+        tasks.create_task(here.provider.run())
+        await gate.started.wait()
+        await runtime.database.pool.fetch(
+            "update mercato.jobs set lease_until = now() - interval '1 s' where id = $1", run_id
+        )
+        assert await ledger_work.reap(runtime.database.pool) >= 1
+        assert (await read(acme, run_id)).error_kind == "lost"
+        gate.free.set()
+    assert (await read(acme, run_id)).state == "retrying"
+    assert await kept(acme) == []
+    assert await there.run_all() == 1
+    run = await read(acme, run_id)
+    assert (run.state, run.attempt) == ("done", 2)
+    assert await kept(acme) == ([f"held-{run_id}-2"] if writes else [])
+
+
+async def test_renewing_tells_a_worker_what_it_has_lost(runtime, here, acme, enqueue, read):
+    run_id = await enqueue(acme, probe.hold, name="held")
+    async with asyncio.TaskGroup() as tasks:
+        await here.service.relay.ring()
+        tasks.create_task(here.provider.run())
+        await probe.gates["held"].started.wait()
+        await runtime.database.pool.fetch("update mercato.jobs set worker = 'another' where id = $1", run_id)
+        with anyio.fail_after(10):
+            await here.service.running.renew()
+    assert (await read(acme, run_id)).state == "running"
+    await runtime.database.pool.fetch("delete from mercato.jobs where id = $1", run_id)
+
+
+async def test_a_run_that_waits_is_cancelled_at_once_and_one_that_runs_is_told(
+    runtime, here, acme, enqueue, read, kept
+):
+    waiting, running = (
+        await enqueue(acme, probe.keep, name="one"),
+        await enqueue(acme, probe.hold, name="h", writes=True),
+    )
+
+    async def cancel(run_id):
+        async with runtime.database.tenant(acme.id) as db:
+            return await job_runs.cancel(await db.session.connection(), acme.id, run_id)
+
+    assert await cancel(waiting) == "cancelled"
+    async with asyncio.TaskGroup() as tasks:
+        await here.service.relay.ring()
+        tasks.create_task(here.provider.run())
+        await probe.gates["h"].started.wait()
+        assert await cancel(running) == "running"
+        await here.service.running.renew()
+    assert [(await read(acme, one)).state for one in (waiting, running)] == ["cancelled", "cancelled"]
+    assert await kept(acme) == []
+    for one in (waiting, running):
+        with pytest.raises(InvalidValue, match="cancelled"):
+            await cancel(one)
+
+
+async def test_a_worker_that_ends_gives_back_what_it_runs_and_no_attempt_is_counted(here, there, acme, enqueue, read):
+    run_id = await enqueue(acme, probe.hold, name="held")
+    await here.service.relay.ring()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(here.provider.run())
+        await probe.gates["held"].started.wait()
+        await here.service.stop()
+    run = await read(acme, run_id)
+    assert (run.state, run.attempt, run.worker) == ("queued", 0, None)
+    probe.gates["held"].free.set()
+    assert await there.run_all() == 1
+    assert (await read(acme, run_id)).state == "done"
+
+
+async def test_a_dead_run_is_retried_with_new_attempts_and_a_done_one_replayed(
+    runtime, here, acme, enqueue, read, kept
+):
+    dead, done = await enqueue(acme, probe.fail, how="no luck", times=4), await enqueue(acme, probe.keep, name="one")
+    await here.run_all()
+    assert (await read(acme, dead)).state == "dead"
+    async with runtime.database.tenant(acme.id) as db:
+        connection = await db.session.connection()
+        await job_runs.retry(connection, acme.id, dead, 3)
+        again = await job_runs.replay(connection, acme.id, done)
+        with pytest.raises(InvalidValue, match="done"):
+            await job_runs.retry(connection, acme.id, done, 3)
+    await here.run_all()
+    assert [(run := await read(acme, dead)).state, run.attempt] == ["done", 5]
+    assert (await read(acme, again)).state == "done"
+    assert sorted(await kept(acme)) == sorted([f"one-{done}", f"failed-{dead}-5", f"one-{again}"])
+
+
+async def test_an_event_is_told_to_each_job_that_follows_it_after_the_commit(here, acme, context):
+    async with context(acme) as ctx:
+        await probe.sold.publish(ctx, probe.Sold(order_id=5))
+        assert await here.run_all() == 0
+    await here.run_all()
+    [(slug, event)] = probe.seen
+    assert (slug, event.tenant_id, event.data.order_id, event.at.tzinfo is not None) == (acme.slug, acme.id, 5, True)
+
+
+async def test_an_event_that_nobody_registered_is_refused(acme, context):
+    from mercato.plugins.events import Event
+
+    async with context(acme) as ctx:
+        with pytest.raises(LookupError, match="no plugin registered"):
+            await Event("probe.other", probe.Sold, "Other.").publish(ctx, probe.Sold(order_id=5))
