@@ -14,12 +14,12 @@ from mercato.tenancy.access import Access
 from mercato.tenancy.limits import Limits
 from mercato.tenancy.principal import Principal
 from mercato.tools.call import Call
-from mercato.tools.errors import LimitReached
+from mercato.tools.errors import BUDGET, LimitReached, ToolError
 from mercato.tools.tool import Tool
 
 LISTS = "lists"
 _MOST_KEPT = 50_000
-_WHOSE = {"caller": "this user or key", LISTS: "this user or key", "tenant": "this tenant", "budget": "this tenant"}
+_WHOSE = {"caller": "this user or key", LISTS: "this user or key", "tenant": "this tenant", BUDGET: "this tenant"}
 
 
 class Guard:
@@ -129,13 +129,21 @@ class CallMeter:
         self.cents = 0
 
     async def spend(self, cents: int) -> None:
-        """Take cents from the budget of the tenant's day. Raises `LimitReached`, and then nothing was taken."""
+        """Take cents from the budget of the tenant's day.
+
+        Raises `LimitReached`, or a `ToolError` where no budget would do; then nothing was taken.
+        """
         tenant, most = self._access.tenant, self._access.limits.cents_per_day
         now = datetime.now(ZoneInfo(tenant.timezone))
         reached = await self._limiter.spend(tenant.id, now.date().isoformat(), cents, most)
         if reached is not None:
+            if cents > most:  # to wait would be in vain
+                raise ToolError(
+                    f"This would cost {cents:,} cents, and this tenant may spend {most:,} a day; nothing was done.",
+                    next_step=f"An operator can raise the limit `{BUDGET}`.",
+                )
             raise LimitReached(
-                "budget", whose=_WHOSE["budget"], most=most, window_s=86_400, retry_after_s=_left_of_the_day_s(now)
+                BUDGET, whose=_WHOSE[BUDGET], most=most, window_s=86_400, retry_after_s=_left_of_the_day_s(now)
             )
         self.cents += cents
 

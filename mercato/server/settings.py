@@ -224,6 +224,12 @@ class Settings(BaseSettings):
         with suppress(OSError):
             (self.data_dir / _SERVED).write_text(url)
 
+    def forget_served(self, url: str) -> None:
+        """Forget that address, unless another server has noted its own meanwhile."""
+        with suppress(OSError):
+            if (self.data_dir / _SERVED).read_text() == url:
+                (self.data_dir / _SERVED).unlink()
+
     def key_ring(self) -> KeyRing:
         """Return the keys: those of the environment, or the one kept in the data directory, made at first use."""
         if self.secret_keys is not None:

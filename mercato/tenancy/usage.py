@@ -16,8 +16,8 @@ from mercato.tenancy.rows import CORE_SCHEMA, TenantOwned, reference, timestamp
 
 BYTES_PER_TOKEN = 3.9
 """Of JSON: an estimate that needs no tokenizer, a little above what GPT-4o's encoding takes."""
-OK, REPLAYED, LIMITED = "ok", "replayed", "limited"
-"""Outcomes besides the codes of errors. A `limited` call was never admitted."""
+OK, REPLAYED = "ok", "replayed"
+"""Outcomes besides the codes of errors. What a limit refuses was never admitted, and leaves no record."""
 DAY_S = 86_400
 _ESTIMATED = f"estimated: one for each {BYTES_PER_TOKEN} bytes"
 
@@ -58,7 +58,7 @@ class Used(NamedTuple):
     """A call that has ended, as it is noted while others run: a tuple, because it must cost next to nothing.
 
     `at` is the time of its admission, in seconds since 1970, so that it falls on the day it was counted on. `outcome`
-    is `ok`, `replayed`, `limited`, `cancelled` or the code of an error.
+    is `ok`, `replayed`, `cancelled` or the code of an error.
     """
 
     at: float

@@ -12,7 +12,7 @@ from sqlmodel import col
 
 from mercato.tenancy.accounts import User
 from mercato.tenancy.database import TenantDatabase
-from mercato.tenancy.usage import LIMITED, OK, REPLAYED, UsageRecord
+from mercato.tenancy.usage import OK, REPLAYED, UsageRecord
 
 UsageBy = Literal["tool", "user", "client", "day"]
 
@@ -42,11 +42,10 @@ class Days:
 
 @dataclass(frozen=True, slots=True)
 class Consumed:
-    """What some calls came to; `limited` ones were refused, and count nowhere else. Tokens are estimates."""
+    """What some calls came to. Calls that a limit refused are no part of it. Tokens are estimates."""
 
     calls: int
     errors: int
-    limited: int
     mean_ms: float | None
     p95_ms: float | None
     request_bytes: int
@@ -117,22 +116,20 @@ def _follows(by: UsageBy, after: tuple[int, str]) -> sa.ColumnElement[bool]:
 
 
 def _figures() -> list[sa.ColumnElement[Any]]:
-    admitted = col(UsageRecord.outcome) != LIMITED
     duration = col(UsageRecord.duration_us)
-    failed = col(UsageRecord.outcome).not_in((OK, REPLAYED, LIMITED))
-    p95 = sa.func.percentile_cont(0.95).within_group(duration).filter(admitted)
+    failed = col(UsageRecord.outcome).not_in((OK, REPLAYED))
+    p95 = sa.func.percentile_cont(0.95).within_group(duration)
     return [
         _calls(),
         sa.func.count().filter(failed),
-        sa.func.count().filter(~admitted),
-        sa.cast(sa.func.avg(duration).filter(admitted), sa.Float) / 1_000,
+        sa.cast(sa.func.avg(duration), sa.Float) / 1_000,
         sa.cast(p95, sa.Float) / 1_000,
         *(sa.func.coalesce(sa.func.sum(col(column)), 0) for column in _SUMMED),
     ]
 
 
 def _calls() -> sa.ColumnElement[int]:
-    return sa.func.count().filter(col(UsageRecord.outcome) != LIMITED)
+    return sa.func.count()
 
 
 _SUMMED: tuple[Any, ...] = (

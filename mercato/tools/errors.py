@@ -119,13 +119,17 @@ class AnswerTooLarge(ToolError):
     code = "answer_too_large"
 
 
+BUDGET = "cents_per_day"
+"""The limit of what a tenant may spend in a day, by the name that it is set by."""
+
+
 class LimitReached(ToolError):
     """A limit was reached: which one, whose it is, and after how many seconds the same call will be let through."""
 
     code = "limit_reached"
 
     def __init__(self, limit: str, *, whose: str, most: int, window_s: int, retry_after_s: int) -> None:
-        what = f"{most:,} cents a day" if limit == "budget" else f"{most:,} calls in {window_s} seconds"
+        what = f"{most:,} cents a day" if limit == BUDGET else f"{most:,} calls in {window_s} seconds"
         super().__init__(
             f"The limit `{limit}` of {whose} is reached ({what}); nothing was done.",
             next_step=f"Wait {retry_after_s} seconds before you call again, and tell the person if that is long.",

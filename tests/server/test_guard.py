@@ -177,7 +177,7 @@ async def test_money_is_taken_from_the_budget_of_the_day_and_shown_with_the_call
         ]
     results = [answer["result"] for answer in answers]
     assert [result.get("isError", False) for result in results] == [False, False, True]
-    assert results[2]["_meta"]["mercato/error"]["limit"] == "budget"
+    assert results[2]["_meta"]["mercato/error"]["limit"] == "cents_per_day"
     assert 1 <= results[2]["_meta"]["mercato/error"]["retry_after_s"] <= 86_400
     rows, _ = await recorded()
     assert [row.cost_cents for row in rows] == [4, 4, 0]

@@ -24,6 +24,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> None:
         raise Elsewhere
 
     monkeypatch.setattr("sqlalchemy.ext.asyncio.AsyncEngine.connect", lambda *_, **__: _Refused())
+    monkeypatch.setattr("mercato.tenancy.reads._Pool.find", lambda *_: None)
     monkeypatch.setattr("mercato.tenancy.reads._Pool.take", elsewhere)
     monkeypatch.setattr("mercato.server.auth.directory.authenticate_key", refuse)
 

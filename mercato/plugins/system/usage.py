@@ -14,11 +14,10 @@ _MOST_DAYS = 366
 
 
 class UsageFigures(BaseModel):
-    """What calls came to. Tokens are estimated at 3.9 bytes each; `limited` were refused and count nowhere else."""
+    """What calls came to; those that a limit refused are not among them. Tokens are estimated at 3.9 bytes each."""
 
     calls: int
     errors: int
-    limited: int
     mean_ms: float | None
     p95_ms: float | None
     request_bytes: int

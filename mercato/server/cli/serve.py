@@ -95,6 +95,7 @@ async def _serve(settings: Settings, engines: Engines, listening: socket.socket,
         watching = asyncio.create_task(_watch(engines))
         await server.until_started(serving)
         settings.note_served(app.state.runtime.site.issuer)
+        stack.callback(settings.forget_served, app.state.runtime.site.issuer)
         _announce(app.state.runtime.site.url("/mcp"), await setup_address(app.state.runtime), shown, as_json)
         await serving
         watching.cancel()

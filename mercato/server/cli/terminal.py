@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
+_WIDE = 200
+
 
 def say(text: str = "") -> None:
     """Write a line to stdout."""
@@ -36,7 +38,10 @@ def say_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]])
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*("" if cell is None else str(_plain(cell)) for cell in row))
-    Console().print(table)
+    shown = Console()
+    if not shown.is_terminal:  # a program reads it, or a file keeps it: nothing there is as narrow as 80 columns
+        shown = Console(width=_WIDE)
+    shown.print(table)
 
 
 def say_either(as_json: bool, value: Any, text: str) -> None:

@@ -84,7 +84,7 @@ def _as_json(days: Days, summary: UsageSummary, admitted: int | None) -> dict[st
 
 
 def _show(tenant: str, by: By, days: Days, summary: UsageSummary) -> None:
-    columns = (by, "calls", "errors", "limited", "mean ms", "p95 ms", "bytes in", "out", "~tokens in", "out", "cents")
+    columns = (by, "calls", "errors", "mean ms", "p95 ms", "bytes in", "out", "~tokens in", "out", "cents")
     rows = [[one.name or one.key or "-", *_cells(one.consumed)] for one in summary.groups]
     say_table(f"Usage of {tenant}, {days.first} to {days.last}", columns, [*rows, ["in all", *_cells(summary.total)]])
 

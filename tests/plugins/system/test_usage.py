@@ -52,7 +52,6 @@ async def test_the_most_called_come_first_with_what_all_came_to(mcp, january):
     assert found["total"] == {
         "calls": 78,
         "errors": 1,
-        "limited": 0,
         "mean_ms": 1.2,
         "p95_ms": 1.2,
         "request_bytes": 78 * 39,

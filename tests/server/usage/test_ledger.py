@@ -128,7 +128,7 @@ async def test_the_oldest_go_when_too_many_wait_and_that_is_told_once(open_ledge
     monkeypatch.setattr(module, "MOST_KEPT", 600)
     ledger = open_ledger()
     for number in range(650):
-        call(ledger, tenant.id, outcome="ok" if number >= 50 else "limited")
+        call(ledger, tenant.id, outcome="ok" if number >= 50 else "error")
     assert (ledger.backlog, ledger.dropped) == (600, 50)
     assert len(told) == 1
     assert await ledger.flush()

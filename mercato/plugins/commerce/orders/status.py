@@ -62,7 +62,7 @@ async def update_order_status(
         return Reply(_answer(order, before))
     if status in _ELSEWHERE:
         raise ToolError(f"This tool does not set `{status}`.", field="status", next_step=_ELSEWHERE[status])
-    check_step(order.number, before, status)
+    check_step(order.number, before, status, besides=_ELSEWHERE)
     await _move(ctx, order, status, notes)
     return Reply(_answer(order, before), changed=[f"mercato://orders/{order_id}"])
 

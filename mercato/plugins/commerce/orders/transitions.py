@@ -10,7 +10,7 @@ comes back, was never delivered. Cancelled and refunded are final.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from mercato import ToolError
 from mercato.plugins.commerce.params import OrderStatus
@@ -26,11 +26,12 @@ NEXT: Mapping[str, tuple[OrderStatus, ...]] = {
 }
 
 
-def check_step(number: str, present: str, wanted: OrderStatus) -> None:
-    """Pass if the order may go there from here. Raises `ToolError` with the steps it may take."""
+def check_step(number: str, present: str, wanted: OrderStatus, besides: Container[str] = ()) -> None:
+    """Pass if the order may go there from here. Raises `ToolError` with the steps it may take, but for some."""
     allowed = NEXT[present]
     if wanted in allowed:
         return
     if not allowed:
         raise ToolError(f"Order {number} is {present}, which is final: it cannot become {wanted}.", field="status")
-    raise ToolError(f"Order {number} is {present}; it cannot become {wanted}.", field="status", allowed=allowed)
+    steps = [step for step in allowed if step not in besides]
+    raise ToolError(f"Order {number} is {present}; it cannot become {wanted}.", field="status", allowed=steps)
