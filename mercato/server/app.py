@@ -170,7 +170,7 @@ async def serving(runtime: Runtime, handlers: Handlers, cookies: Cookies) -> Asy
         def behind_authentication(app: ASGIApp) -> Authentication:
             return Authentication(app, runtime.directory, challenges, cookies, runtime.site)
 
-        sse = behind_authentication(HttpSse(parts, endpoint.limit))
+        sse = behind_authentication(HttpSse(parts, partial(endpoint.limit, on_stream=True)))
         yield Served(behind_authentication(endpoint), sse, legacy, listening, close_streams)
 
 

@@ -6,7 +6,8 @@ tenant they mean (`scope`), and `EVERYBODY` is for operators.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, cast
@@ -16,6 +17,7 @@ import sqlalchemy.orm
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
+from mercato.tenancy.database import Database
 from mercato.tenancy.errors import InvalidValue, NotFound
 from mercato.tenancy.ledger import ENDED, JobRun, State
 
@@ -62,6 +64,13 @@ class Figures:
 
 
 _COLUMNS = [col(getattr(JobRun, name)) for name in Run.__dataclass_fields__]
+
+
+@asynccontextmanager
+async def as_operator(database: Database) -> AsyncIterator[AsyncConnection]:
+    """Open a connection that sees the runs of all tenants, and the deployment's own."""
+    async with database.system() as session:
+        yield await session.connection()
 
 
 async def read_runs(

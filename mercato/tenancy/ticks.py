@@ -14,23 +14,18 @@ import sqlalchemy as sa
 from sqlmodel import Field
 
 from mercato.tenancy.ledger import NewJob
-from mercato.tenancy.rows import CORE_SCHEMA, CURRENT_TENANT, TenantOwned, reference, timestamp
+from mercato.tenancy.rows import CORE_SCHEMA, TenantOwned, identity, reference, timestamp
 from mercato.tenancy.system_pool import SystemPool
-
-
-def _owner() -> Any:
-    options = {"server_default": sa.text(CURRENT_TENANT)}
-    return Field(default=None, sa_type=sa.BigInteger, primary_key=True, sa_column_kwargs=options)
 
 
 class ScheduleState(TenantOwned, table=True):
     """How far a schedule was looked at by a tenant's clock, or (tenant 0) the deployment's, and if it is paused."""
 
     __tablename__ = "schedules"
-    __table_args__ = ({"schema": CORE_SCHEMA},)
+    __table_args__ = (sa.UniqueConstraint("tenant_id", "name"), {"schema": CORE_SCHEMA})
 
-    tenant_id: int = _owner()
-    name: str = Field(primary_key=True)
+    id: int = identity()
+    name: str
     looked_until: datetime = timestamp()
     paused: bool = Field(default=False, sa_column_kwargs={"server_default": sa.false()})
 
@@ -39,11 +34,11 @@ class Tick(TenantOwned, table=True):
     """A time at which a schedule ran, and the run."""
 
     __tablename__ = "ticks"
-    __table_args__ = ({"schema": CORE_SCHEMA},)
+    __table_args__ = (sa.UniqueConstraint("tenant_id", "name", "tick"), {"schema": CORE_SCHEMA})
 
-    tenant_id: int = _owner()
-    name: str = Field(primary_key=True)
-    tick: datetime = Field(sa_type=sa.DateTime(timezone=True), primary_key=True)
+    id: int = identity()
+    name: str
+    tick: datetime = timestamp()
     job_id: int = reference()
 
 

@@ -29,6 +29,7 @@ SYSTEM_SESSIONS = {
     "mercato/tenancy/clients.py": "a client belongs to no tenant",
     "mercato/tenancy/codes.py": "a code is looked up before its tenant is known",
     "mercato/tenancy/invitations.py": "a link is looked up before its tenant is known",
+    "mercato/tenancy/job_runs.py": "an operator sees and steers the runs of all tenants",
     "mercato/tenancy/keys.py": "a key is looked up before its tenant is known",
     "mercato/tenancy/limits.py": "a tenant cannot set its own limits",
     "mercato/tenancy/memberships.py": "an account belongs to no tenant",
@@ -203,3 +204,20 @@ def test_only_the_modules_that_must_open_a_session_of_no_tenant():
         if ast.unparse(node) != "platform.system"
     }
     assert opened - {"mercato/tenancy/database.py"} == set(SYSTEM_SESSIONS)
+
+
+def test_only_the_ledger_has_the_pool_of_no_tenant():
+    root = Path(mercato.__file__).parent
+    naming = {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Attribute) and ast.unparse(node).endswith("database.pool"))
+        or (isinstance(node, ast.Name) and node.id == "SystemPool")
+    }
+    of_the_server = {
+        "contexts.py",
+        *(f"jobs/{name}.py" for name in ("core", "relay", "running", "service", "ticker", "working")),
+    }
+    of_tenancy = {"database", "job_purging", "ledger_choosing", "ledger_work", "ticks"}
+    assert naming == {f"server/{name}" for name in of_the_server} | {f"tenancy/{name}.py" for name in of_tenancy}

@@ -102,19 +102,21 @@ def _jobs() -> None:
 def _schedules() -> None:
     op.create_table(
         "schedules",
+        sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
         sa.Column("name", sa.String, nullable=False),
         sa.Column("tenant_id", sa.BigInteger, nullable=False, server_default=sa.text(CURRENT_TENANT)),
         sa.Column("looked_until", sa.DateTime(timezone=True), nullable=False),
         sa.Column("paused", sa.Boolean, nullable=False, server_default="false"),
-        sa.PrimaryKeyConstraint("tenant_id", "name", name="pk_schedules"),
+        sa.UniqueConstraint("tenant_id", "name", name="uq_schedules_tenant_id_name"),
         schema="mercato",
     )
     op.create_table(
         "ticks",
+        sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
         sa.Column("name", sa.String, nullable=False),
         sa.Column("tenant_id", sa.BigInteger, nullable=False, server_default=sa.text(CURRENT_TENANT)),
         sa.Column("tick", sa.DateTime(timezone=True), nullable=False),
         sa.Column("job_id", sa.BigInteger, nullable=False),
-        sa.PrimaryKeyConstraint("tenant_id", "name", "tick", name="pk_ticks"),
+        sa.UniqueConstraint("tenant_id", "name", "tick", name="uq_ticks_tenant_id_name_tick"),
         schema="mercato",
     )

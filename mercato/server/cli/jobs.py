@@ -152,12 +152,12 @@ def _act(tenant: str | None, data_dir: Any, act: Callable[[AsyncConnection, Scop
     """Do something as the system: of one tenant's runs, or of all."""
 
     async def work(runtime: Runtime) -> Any:
-        from mercato.tenancy.job_runs import EVERYBODY
+        from mercato.tenancy.job_runs import EVERYBODY, as_operator
         from mercato.tenancy.tenants import find_tenant
 
         scope: Scope = EVERYBODY if tenant is None else (await find_tenant(runtime.database, tenant)).id
-        async with runtime.database.system() as session:
-            return await act(await session.connection(), scope)
+        async with as_operator(runtime.database) as connection:
+            return await act(connection, scope)
 
     return with_runtime(read_settings(data_dir), work)
 

@@ -115,20 +115,23 @@ class Endpoint:
             return None
         return None
 
-    async def limit(self, message: Message, request: Request) -> Response | None:
-        """Ask the Guard, here and not inside, where no answer can be an HTTP 429."""
+    async def limit(self, message: Message, request: Request, *, on_stream: bool = False) -> Response | None:
+        """Ask the Guard, here and not inside, where no answer can be an HTTP 429.
+
+        A call that is answered on a stream is let through: it is asked about inside, and the model reads the refusal.
+        """
         caller: Caller = request.state.caller
         try:
             if message.method == "tools/call":
                 if not hasattr(request.state, "within_limits"):
-                    await self._limit_call(message, request, caller)
+                    await self._limit_call(message, request, caller, on_stream=on_stream)
             elif message.id is not None and message.method not in _FREE:
                 await self._guard.admit_reading(caller.principal, caller.access)
         except LimitReached as reached:
             return limit_response(message.id, reached)
         return None
 
-    async def _limit_call(self, message: Message, request: Request, caller: Caller) -> None:
+    async def _limit_call(self, message: Message, request: Request, caller: Caller, *, on_stream: bool) -> None:
         """Count a call; one that will be refused is bounded as lists are. Raises `LimitReached`."""
         try:
             visible = _seen(self._catalog, request)
@@ -136,8 +139,9 @@ class Endpoint:
         except (LookupError, ScopeMissing, ToolError):
             await self._guard.admit_reading(caller.principal, caller.access)
             return
-        await self._guard.ask_limits(caller.principal, caller.access, tool)
-        request.state.within_limits = True
+        if not on_stream:
+            await self._guard.ask_limits(caller.principal, caller.access, tool)
+            request.state.within_limits = True
 
 
 _FREE = frozenset({"ping"})

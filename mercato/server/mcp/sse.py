@@ -50,7 +50,7 @@ class HttpSse:
             _expect(request, "POST")
             session = await self._session(request)
             message = read_message(body := await request.body())
-            request.state.request_bytes = len(body)
+            request.state.request_bytes, request.state.surface = len(body), None
             await (await self._taken(request, session, message))(scope, receive, send)
         except ClientDisconnect:
             return
@@ -95,7 +95,7 @@ class HttpSse:
 
     async def _taken(self, request: Request, session: Session, message: Message) -> Response:
         """Take in a message, unless it is one too many; of a call that is, the model reads so on the stream."""
-        if message.method != "tools/call" and (refused := await self._limit(message, request)) is not None:
+        if (refused := await self._limit(message, request)) is not None:
             return refused
         await self._message(request, session, message)
         return Response("Accepted", status_code=202)

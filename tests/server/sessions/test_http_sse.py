@@ -13,6 +13,7 @@ import pytest
 from mercato.server.app import create_app
 from mercato.server.changes import Change
 from mercato.server.settings import Settings
+from mercato.tenancy.limits import set_limit
 from mercato.tenancy.tenants import Tenant
 from tests.server.conftest import Site, listening
 from tests.server.sessions.client import ASKS, McpClient, Stream, call, request
@@ -181,3 +182,18 @@ async def test_a_stream_that_nobody_can_come_back_to_keeps_its_latest_entries_on
             assert (await stream.message())["id"] == number
         [key] = [key async for key in a.runtime.redis.scan_iter(f"*{address.partition('session_id=')[2]}*:st:g")]
         assert await a.runtime.redis.xlen(key) <= 3
+
+
+async def test_calls_of_tools_that_there_are_not_are_bounded_here_too(a: Site, b: Site, connect, shop: Tenant):
+    await set_limit(a.runtime.database, shop.id, "lists", 5)
+    await a.runtime.changes.publish(Change("access", shop.id))
+    client = await connect()
+    async with open_sse(client, a) as (stream, address):
+        await shake_hands(client, stream, address, b)
+        statuses = []
+        for number in range(8):
+            answer = await client.at(b).post(address, json=call("no_such_tool", number))
+            statuses.append(answer.status_code)
+        await client.at(b).post(address, json=call("echo", 99, text="fine"))
+    assert statuses[0] == 202
+    assert statuses[-1] == 429
