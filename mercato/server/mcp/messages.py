@@ -12,7 +12,7 @@ from starlette.responses import Response
 from mercato.tools.errors import LimitReached
 
 DEEPEST = 64
-MOST_PARTS = MOST_VALUES = 20_000
+MOST_PARTS, MOST_VALUES = 50_000, 20_000
 """Objects and lists in one message, and values: some megabytes of small ones would hold everybody up for seconds."""
 LONGEST_ID_BYTES = 256
 """An id is kept for as long as its request runs, which may be for days, and sent with each event of a stream."""
