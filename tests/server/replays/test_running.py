@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from mercato.server.mcp.delivery import Delivery
-from mercato.server.replays import replays
+from mercato.server.replays import fates, replays
 from mercato.tenancy import answers
 from mercato.tenancy.onboarding import local_principal
 from mercato.tools.outcome import Outcome
@@ -67,6 +67,18 @@ async def test_a_repeat_runs_beside_a_first_that_is_not_done_yet(here, second, a
         delivery.settled(True)
         assert (await repeat).code == "ok"
     assert await effects() == 2
+
+
+async def test_the_word_that_the_caller_is_gone_waits_for_no_other_word(here, acme, rows, monkeypatch):
+    monkeypatch.setattr(fates, "_LINGER_S", 60)
+    async with running(here, acme, until="started") as (first, delivery):
+        delivery.abandoned()
+        with anyio.fail_after(10):
+            while not await rows():
+                await anyio.lowlevel.checkpoint()
+        assert [row.status for row in await rows()] == ["abandoned"]
+        gates["one"].open()
+        await first
 
 
 @pytest.mark.parametrize("until", ["started", "written"])
