@@ -30,12 +30,12 @@ def register_categories() -> Sequence[Category]:  # type: ignore[empty-body]  # 
 
 
 @hookspec
-def register_jobs() -> Sequence[Job[..., Any]]:  # type: ignore[empty-body]
+def register_jobs() -> Sequence[Job[..., Any]]:  # type: ignore[empty-body]  # a specification has no body
     """Return the jobs that this plugin contributes: what runs in the background, by the clock, or on an event."""
 
 
 @hookspec
-def register_events() -> Sequence[Event[Any]]:  # type: ignore[empty-body]
+def register_events() -> Sequence[Event[Any]]:  # type: ignore[empty-body]  # a specification has no body
     """Return the kinds of events that this plugin publishes."""
 
 

@@ -265,7 +265,7 @@ def _check_parameters(what: str, declared: Job[..., Any]) -> None:
         if parameter.name not in declared._hints or parameter.name in _OPTIONS:
             raise TypeError(f"{what}: `{parameter.name}` must have a type, and not be one of {', '.join(_OPTIONS)}")
     if declared.on is not None:
-        wanted = TenantEvent[declared.on.model]  # type: ignore[name-defined]
+        wanted = TenantEvent[declared.on.model]  # type: ignore[name-defined]  # known only now
         if len(parameters) != 2 or declared._hints.get(parameters[1].name) != wanted:
             raise TypeError(f"{what} must take one event of {declared.on.name}: `TenantEvent[…]` of its model")
     elif declared.schedule is not None and any(one.default is one.empty for one in parameters[1:]):

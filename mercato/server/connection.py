@@ -198,7 +198,7 @@ class BoundedConnection(HttpToolsProtocol):
     def _await(self, timeout_s: float) -> None:
         if not self.transport.is_closing():
             # Connections that were opened together must not end, and come back, in one moment: others would wait.
-            within_s = timeout_s * (1 + _SPREAD * random.random())  # noqa: S311
+            within_s = timeout_s * (1 + _SPREAD * random.random())  # noqa: S311  # no secret
             self._deadline = self.loop.call_later(within_s, self._too_late, timeout_s)
 
     def _too_late(self, timeout_s: float) -> None:

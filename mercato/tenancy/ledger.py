@@ -21,8 +21,6 @@ from mercato.tenancy.rows import CORE_SCHEMA, CURRENT_TENANT, TenantOwned, ident
 State = Literal["queued", "running", "retrying", "done", "dead", "cancelled"]
 STATES: tuple[State, ...] = ("queued", "running", "retrying", "done", "dead", "cancelled")
 ENDED: tuple[State, ...] = ("done", "dead", "cancelled")
-DEPLOYMENT = 0
-"""The tenant of what is nobody's."""
 CHANNEL = "mercato_jobs"
 _IS_WAITING = "state in ('queued', 'retrying')"
 

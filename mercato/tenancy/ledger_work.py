@@ -185,25 +185,27 @@ class Failed:
     cost_cents: int = 0
 
 
-# A younger one with the same key may wait already: it stands for this one then.
-_FAIL = """
+_IS_SUPERSEDED = """
+    key is not null and exists (
+        select from mercato.jobs as younger where younger.state in ('queued', 'retrying')
+            and younger.name = jobs.name and younger.key = jobs.key and younger.tenant_id = jobs.tenant_id
+    )
+"""
+"""A younger one with the same key waits already: it stands for this one then."""
+_FAIL = f"""
     update mercato.jobs set
         state = case
             when cancel_asked then 'cancelled'
             when $6::float8 is null or attempt >= attempts then 'dead'
-            when key is not null and exists (
-                select from mercato.jobs as younger where younger.state in ('queued', 'retrying')
-                    and younger.name = jobs.name and younger.key = jobs.key
-                    and younger.tenant_id = jobs.tenant_id
-            ) then 'cancelled'
+            when {_IS_SUPERSEDED} then 'cancelled'
             else 'retrying' end,
-        finished_at = case when cancel_asked or $6 is null or attempt >= attempts then now() end,
+        finished_at = case when cancel_asked or $6 is null or attempt >= attempts or {_IS_SUPERSEDED} then now() end,
         due_at = now() + coalesce($6, 0) * interval '1 second',
         error = $3, error_kind = $4, lease_until = null, worker = null, rung_until = null, cancel_asked = false,
         cost_cents = cost_cents + $7
     where id = $1 and attempt = $2 and state = 'running' and worker = $5
     returning state
-"""
+"""  # noqa: S608  # of parts that stand in this file
 
 
 async def fail(pool: SystemPool, failed: Failed, worker: str) -> State | None:
@@ -231,22 +233,18 @@ async def reap(pool: SystemPool) -> int:
     return len(await pool.fetch(_REAP_LOST))
 
 
-_REAP_LOST = """
+_REAP_LOST = f"""
     update mercato.jobs set
         state = case
             when cancel_asked then 'cancelled'
             when attempt >= attempts then 'dead'
-            when key is not null and exists (
-                select from mercato.jobs as younger where younger.state in ('queued', 'retrying')
-                    and younger.name = jobs.name and younger.key = jobs.key
-                    and younger.tenant_id = jobs.tenant_id
-            ) then 'cancelled'
+            when {_IS_SUPERSEDED} then 'cancelled'
             else 'retrying' end,
-        finished_at = case when cancel_asked or attempt >= attempts then now() end,
+        finished_at = case when cancel_asked or attempt >= attempts or {_IS_SUPERSEDED} then now() end,
         due_at = now(), error = 'its worker did not answer any more', error_kind = 'lost',
         lease_until = null, worker = null, rung_until = null, cancel_asked = false
     where id in (
         select id from mercato.jobs where state = 'running' and lease_until < now() limit 500 for update skip locked
     )
     returning id, pg_notify('mercato_jobs', '')
-"""
+"""  # noqa: S608  # of parts that stand in this file

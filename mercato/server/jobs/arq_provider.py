@@ -4,8 +4,8 @@ The ledger chooses which process gets what, so no queue is shared: what a proces
 queue that nobody reads, and is rung again elsewhere. arq is told to keep no results, to retry nothing and to speak
 JSON; every ring has a fresh id, so nothing of an earlier attempt is in its way.
 
-What is arq's own and not documented is in `_Awake` only, and pinned by a test: how its loop waits for the next look at
-the queue, and how it looks.
+What is arq's own and not documented is used in this file only, and pinned by a test: how its loop waits for the next
+look at the queue, how it looks, and what it is at.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class ArqProvider:
         return 2 * free - len(self._rung)
 
     async def ring(self, ids: Sequence[int]) -> None:
-        """Put ids into the queue, in one round trip. Raises `RedisError` or `OSError`."""
+        """Put ids into the queue, in one round trip. Raises `OSError` where Redis does not take them."""
         now_ms, at = int(time.time() * 1000), time.monotonic()
         async with self._redis.pipeline(transaction=False) as pipe:
             for job_id in ids:
@@ -74,7 +74,10 @@ class ArqProvider:
                 pipe.psetex(job_key_prefix + arq_id, _EXPIRES_MS, told)
                 pipe.zadd(self._queue, {arq_id: now_ms})
             pipe.pexpire(self._queue, _EXPIRES_MS)
-            await pipe.execute()
+            try:
+                await pipe.execute()
+            except RedisError as error:
+                raise ConnectionError(str(error)) from error
         self._rung.update(dict.fromkeys(ids, at))
         if self._awake is not None:
             self._awake.due.set()

@@ -20,7 +20,7 @@ class Provider(Protocol):
         """Return how many more ids it wants now."""
 
     async def ring(self, ids: Sequence[int]) -> None:
-        """Take ids, to be handled soon. Raises `ConnectionError` where it cannot: they are rung again later."""
+        """Take ids, to be handled soon. Raises `OSError` where it cannot: they are rung again later."""
 
     async def start(self, handle: Handle, has_room: Callable[[], None]) -> None:
         """Begin to handle, and call `has_room` whenever there is room again."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import asyncpg
 import structlog
-from redis.exceptions import RedisError
 
 from mercato.server.jobs.provider import Provider
 from mercato.tenancy import ledger, ledger_choosing, ledger_work
@@ -72,7 +71,7 @@ class Relay:
             try:
                 while await self.ring():
                     pass
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, OSError, TimeoutError) as error:
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
                 log.warning("jobs wait for the database or for Redis", error=type(error).__name__)
                 await asyncio.sleep(_AWAY_S)
                 continue

@@ -81,20 +81,19 @@ class Runner:
             await self._work(run)
         except asyncio.CancelledError:
             if run.why == "cancelled":
-                await self._fail(
-                    claimed, ledger_work.Failed(claimed.id, claimed.attempt, "cancelled", "cancelled", None)
-                )
+                await self._fail(run, "cancelled", "cancelled", None)
             elif run.why is None:
-                await self._failed(claimed, RuntimeError("it was cancelled, and nobody had asked for that"))
+                await self._failed(run, RuntimeError("it was cancelled, and nobody had asked for that"))
         except ledger_work.LeaseLost:
             log.warning("a job was taken from this worker: its writes were undone", **_named(claimed))
         except Exception as error:  # noqa: BLE001  # the edge: whatever a job raises is its failure
-            await self._failed(claimed, error)
+            await self._failed(run, error)
 
     async def _work(self, run: Run) -> None:
         claimed, job = run.claimed, self._jobs[run.claimed.name]
         arguments = job.load(claimed.version, claimed.payload)
         async with self._opening.open(job, claimed) as ctx:
+            run.meter = ctx._meter
             async with asyncio.timeout(job.timeout_s):
                 result = _dumped(job, await job.function(ctx, **arguments))
             run.is_closing = True
@@ -116,15 +115,17 @@ class Runner:
                 await asyncio.sleep(wait_s)
         log.error("a job is done, and the database does not take it down: it will run again", **_named(claimed))
 
-    async def _failed(self, claimed: ledger_work.Claimed, error: Exception) -> None:
-        job = self._jobs[claimed.name]
+    async def _failed(self, run: Run, error: Exception) -> None:
+        claimed, job = run.claimed, self._jobs[run.claimed.name]
         wait_s = _wait_s(job, claimed, error)
         kind, text = type(error).__name__, _text(error)
         known = isinstance(error, Retry | Permanent | ToolError)
         log.warning("a job failed", **_named(claimed), kind=kind, error=text, exc_info=None if known else error)
-        await self._fail(claimed, ledger_work.Failed(claimed.id, claimed.attempt, text, kind, wait_s))
+        await self._fail(run, text, kind, wait_s)
 
-    async def _fail(self, claimed: ledger_work.Claimed, failed: ledger_work.Failed) -> None:
+    async def _fail(self, run: Run, text: str, kind: str, wait_s: float | None) -> None:
+        claimed, spent = run.claimed, 0 if run.meter is None else run.meter.cents
+        failed = ledger_work.Failed(claimed.id, claimed.attempt, text, kind, wait_s, spent)
         with suppress(*_OUTAGES):  # the lease runs out then, and the run is taken back
             state = await ledger_work.fail(self._pool, failed, self._worker)
             if state == "dead":
@@ -136,7 +137,7 @@ def _wait_s(job: Job[..., Any], claimed: ledger_work.Claimed, error: Exception) 
         return max(0.0, error.after_s)
     if isinstance(error, Permanent | NotConnected):
         return None
-    return job.retries.wait_s(claimed.attempt, random.random())  # noqa: S311
+    return job.retries.wait_s(claimed.attempt, random.random())  # noqa: S311  # no secret: it only spreads
 
 
 def _text(error: Exception) -> str:

@@ -12,6 +12,7 @@ import structlog
 
 from mercato.tenancy import ledger_work
 from mercato.tenancy.system_pool import SystemPool
+from mercato.tools.context import Meter
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -31,6 +32,7 @@ class Run:
     task: asyncio.Task[None] | None = None
     why: Why | None = None
     is_closing: bool = False
+    meter: Meter | None = None
 
     def end(self, why: Why) -> None:
         """Cancel it."""

@@ -119,6 +119,13 @@ async def linger(ctx: JobContext, name: str) -> None:
     await asyncio.sleep(0.1)
 
 
+@job("probe.spend", retries=AT_ONCE)
+async def spend(ctx: JobContext) -> None:
+    """Spend some cents, and fail."""
+    await ctx.spend(3)
+    raise RuntimeError("it was spent in vain")
+
+
 category = Category("probe", "For the tests.")
-JOBS = [keep, fail, hold, slow, single, one_each, note, follow, large_result, linger]
+JOBS = [keep, fail, hold, slow, single, one_each, note, follow, large_result, linger, spend]
 FOUND = plugin("probe", register_categories=[category], register_jobs=JOBS, register_events=[sold])

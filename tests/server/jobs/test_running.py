@@ -250,3 +250,26 @@ async def test_an_event_that_nobody_registered_is_refused(acme, context):
     async with context(acme) as ctx:
         with pytest.raises(LookupError, match="no plugin registered"):
             await Event("probe.other", probe.Sold, "Other.").publish(ctx, probe.Sold(order_id=5))
+
+
+async def test_what_failed_attempts_have_spent_is_shown_with_the_run(here, acme, enqueue, read):
+    run_id = await enqueue(acme, probe.spend)
+    assert await here.run_all() == 3
+    run = await read(acme, run_id)
+    assert (run.state, run.cost_cents) == ("dead", 9)
+
+
+async def test_a_lost_run_for_which_a_younger_one_stands_has_ended(runtime, here, acme, enqueue, read):
+    older = await enqueue(acme, probe.hold, name="held", key="k")
+    async with asyncio.TaskGroup() as tasks:
+        await here.service.relay.ring()
+        tasks.create_task(here.provider.run())
+        await probe.gates["held"].started.wait()
+        younger = await enqueue(acme, probe.hold, name="held", key="k")
+        expire = "update mercato.jobs set lease_until = now() - interval '1 s' where id = $1"
+        await runtime.database.pool.fetch(expire, older)
+        await ledger_work.reap(runtime.database.pool)
+        probe.gates["held"].free.set()
+    run = await read(acme, older)
+    assert (run.state, run.finished_at is not None) == ("cancelled", True)
+    assert (await read(acme, younger)).state == "queued"
