@@ -11,7 +11,7 @@ from mercato.prompts.prompt import Messages, Prompt
 from mercato.resources.resource import Resource
 from mercato.tools.completer import Completer
 from mercato.tools.schema import Schema
-from mercato.tools.tool import Question, Rate, Task, Tool
+from mercato.tools.tool import Asks, Question, Rate, Task, Tool
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,31}")
 
@@ -55,6 +55,7 @@ class Category:
         requires: tuple[str, ...] = (),
         rate: Rate | None = None,
         task: Task = "never",
+        asks: Asks | None = None,
         admin: bool = False,
         timeout_s: float = 30,
         title: str | None = None,
@@ -68,6 +69,9 @@ class Category:
         `idempotent` is true of what only reads.
         `requires` names integrations that must be connected; `rate` is the tier of its limits ("read", "write",
         "heavy"); `admin` tools are for owners and admins; `aliases` are names it had before.
+        `task` says whether it may run in the background, as a task that the client follows: "allowed" where the client
+        can, "required" with no other way. `asks` is an async function of the context and the arguments whose questions
+        are put before the task begins, while the person is there; the tool asks the same by the same keys.
         Raises `TypeError` if the function cannot be a tool.
         """
 
@@ -83,6 +87,7 @@ class Category:
                 requires=requires,
                 rate=rate or ("read" if read_only else "write"),
                 task=task,
+                asks=asks,
                 admin=admin,
                 timeout_s=timeout_s,
                 title=title,

@@ -26,6 +26,7 @@ Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,47}\.[a-z][a-z0-9_]{0,63}")
 LARGEST_PAYLOAD_BYTES = 64 * 1024
+LARGEST_RESULT_BYTES = 64 * 1024
 PRIORITIES: Mapping[Priority, int] = {"high": 0, "normal": 1, "low": 2}
 _OPTIONS = ("key", "delay_s", "due_at", "priority")
 
@@ -97,6 +98,7 @@ class Job(Generic[Parameters, Returned]):
     each_tenant: bool = False
     requires: tuple[str, ...] = ()
     on: Event[Any] | None = None
+    largest_result_bytes: int = LARGEST_RESULT_BYTES
 
     def __post_init__(self) -> None:
         _check(self)
@@ -203,6 +205,7 @@ def job(
     each_tenant: bool = False,
     requires: tuple[str, ...] = (),
     on: Event[Any] | None = None,
+    largest_result_bytes: int = LARGEST_RESULT_BYTES,
 ) -> Callable[[Callable[..., Awaitable[Returned]]], Job[..., Returned]]:
     """Declare a job: a typed async function of a `JobContext` and its payload. `register_jobs` must return it.
 
@@ -210,7 +213,8 @@ def job(
     not fit needs another `version`, and `upgrade`, which makes the payload of this version out of an older one.
     At most `concurrency` of it run at once everywhere, `tenant_concurrency` for one tenant. With `schedule` it runs by
     the clock, with `each_tenant` once for each active tenant by that tenant's clock, where `requires` is connected.
-    With `on` it runs for each event of that kind, which is its one parameter.
+    With `on` it runs for each event of that kind, which is its one parameter. What it returns is kept, as JSON of
+    `largest_result_bytes` at most.
     """
 
     def declare(function: Callable[..., Awaitable[Returned]]) -> Job[..., Returned]:
@@ -228,6 +232,7 @@ def job(
             each_tenant=each_tenant,
             requires=requires,
             on=on,
+            largest_result_bytes=largest_result_bytes,
         )
 
     return declare

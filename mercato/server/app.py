@@ -153,7 +153,7 @@ async def serving(runtime: Runtime, handlers: Handlers, cookies: Cookies) -> Asy
     bounds = Bounds(idle_s=settings.session_idle_s, question_s=settings.question_timeout_s)
     parts = Parts(server, runtime.redis, runtime.changes, runtime.catalog, bounds)
     legacy = Legacy(parts)
-    listening = Listening(runtime.catalog, runtime.changes, server.server_info_stamp)
+    listening = Listening(runtime.catalog, runtime.changes, handlers.tasks, server.server_info_stamp)
     watch_streams(runtime.metrics, listening, parts.writers)
     endpoint = Endpoint(
         server, runtime.catalog, runtime.guard, legacy, listening, max_body_bytes=settings.max_body_bytes

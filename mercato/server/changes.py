@@ -25,12 +25,15 @@ _RETRY_S = 0.5
 _PUBLISH_TIMEOUT_S = 2
 _STAMP_KEPT_S = 24 * 60 * 60
 
-Kind = Literal["catalog", "access", "resource"]
+Kind = Literal["catalog", "access", "resource", "task"]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something of one tenant changed: what it may see (`access`), or a resource, by its URI. Tenant 0 means all."""
+    """Something of one tenant changed: what it may see (`access`), a resource, or a task. Tenant 0 means all.
+
+    `uri` is the resource's, or the id of the task.
+    """
 
     kind: Kind
     tenant_id: int

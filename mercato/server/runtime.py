@@ -28,6 +28,7 @@ from mercato.server.limits.limiter import Limiter
 from mercato.server.mcp.callers import Callers
 from mercato.server.mcp.handlers import Handlers
 from mercato.server.mcp.server import build_server
+from mercato.server.mcp.tasks.store import TaskStore
 from mercato.server.metrics import Metrics
 from mercato.server.oauth.outside import Outside
 from mercato.server.oauth.server import AuthorizationServer, authorization_server
@@ -83,7 +84,8 @@ class Runtime:
 
     def handlers(self, callers: Callers) -> Handlers:
         """Return handlers for one way of knowing the caller."""
-        return Handlers(self.catalog, self.contexts, self.changes, self.guard, callers)
+        tasks = TaskStore(self.database, self.ring, self.changes)
+        return Handlers(self.catalog, self.contexts, self.changes, self.guard, callers, tasks)
 
     def server(self, handlers: Handlers) -> Server[Any]:
         """Return the SDK's server over these handlers."""

@@ -187,7 +187,7 @@ class RefreshTokens:
 
 
 async def authenticate_grant(
-    database: Database, grant_id: int, scopes: frozenset[str], expires_at: datetime
+    database: Database, grant_id: int, scopes: frozenset[str], expires_at: datetime | None
 ) -> Principal | None:
     """Return who a token of this grant speaks for, with the scopes that both have; None where it does not stand."""
     async with database.system() as session:

@@ -188,6 +188,11 @@ class TenantDatabase:
         return self._session
 
     @property
+    def tenant_id(self) -> int:
+        """Whose rows these are."""
+        return self._tenant_id
+
+    @property
     def is_writing(self) -> bool:
         """Whether there is a transaction of `session`, to be committed or undone."""
         return self._session is not None

@@ -116,7 +116,7 @@ async def cancel(connection: AsyncConnection, scope: Scope, run_id: int) -> Stat
 
     Raises `NotFound`, and `InvalidValue` for one that has ended.
     """
-    waiting = col(JobRun.state).in_(("queued", "retrying"))
+    waiting = col(JobRun.state).in_(("queued", "retrying", "waiting"))
     statement = (
         sa.update(JobRun)
         .where(_within(scope), col(JobRun.id) == run_id, col(JobRun.state).not_in(ENDED))
@@ -136,8 +136,8 @@ async def cancel(connection: AsyncConnection, scope: Scope, run_id: int) -> Stat
 async def retry(connection: AsyncConnection, scope: Scope, run_id: int, attempts: int) -> None:
     """Let a run that is dead, cancelled or waits for another attempt run now, so many times at most.
 
-    Raises `NotFound`, and `InvalidValue` for one that is done, runs or is queued, and where another one with its key
-    waits already.
+    Raises `NotFound`, and `InvalidValue` for one that is done, runs or is queued, where another one with its key waits
+    already, and for a task that has ended: its client has been told so.
     """
     other = sa.orm.aliased(JobRun)
     younger = sa.exists().where(
@@ -151,6 +151,7 @@ async def retry(connection: AsyncConnection, scope: Scope, run_id: int, attempts
         sa.update(JobRun)
         .where(_within(scope), col(JobRun.id) == run_id)
         .where(col(JobRun.state).in_(("dead", "cancelled", "retrying")), ~younger)
+        .where(col(JobRun.task_id).is_(None) | (col(JobRun.state) == "retrying"))
         .values(
             state="queued",
             due_at=sa.func.now(),
@@ -164,8 +165,8 @@ async def retry(connection: AsyncConnection, scope: Scope, run_id: int, attempts
         .returning(col(JobRun.id))
     )
     if (await connection.execute(statement)).first() is None:
-        await _refuse(connection, scope, run_id, "has not failed, or waits already under its key,", "retried")
-    await connection.execute(_RING)
+        await _refuse(connection, scope, run_id, "has not failed, waits under its key, or is a task,", "retried")
+    await connection.execute(RING)
 
 
 async def replay(connection: AsyncConnection, scope: Scope, run_id: int) -> int:
@@ -179,11 +180,12 @@ async def replay(connection: AsyncConnection, scope: Scope, run_id: int) -> int:
     )
     stored = sa.insert(JobRun).from_select([*columns, "state"], copied).returning(col(JobRun.id))
     new_id = int((await connection.execute(stored)).scalar_one())
-    await connection.execute(_RING)
+    await connection.execute(RING)
     return new_id
 
 
-_RING = sa.text("select pg_notify('mercato_jobs', '')")
+RING = sa.text("select pg_notify('mercato_jobs', '')")
+"""Tells workers, after the commit, that something may run."""
 
 
 async def _refuse(connection: AsyncConnection, scope: Scope, run_id: int, why: str, what: str) -> Any:

@@ -145,13 +145,22 @@ async def authenticate_key(database: Database, key: str) -> Principal | None:
     """Return who this key speaks for; None where it is unknown, revoked, expired, or its membership has ended."""
     if not key.startswith(PREFIX):
         return None
+    return await _standing(database, col(ApiKey.digest) == _digest(key))
+
+
+async def find_key(database: Database, key_id: int) -> Principal | None:
+    """Return who the key of this id speaks for, as `authenticate_key` does for the key itself."""
+    return await _standing(database, col(ApiKey.id) == key_id)
+
+
+async def _standing(database: Database, which: sa.ColumnElement[bool]) -> Principal | None:
     async with database.system() as session:
         found = (
             await session.exec(
                 select(ApiKey, Membership)
                 .join(Membership, (col(Membership.id) == ApiKey.membership_id))
                 .join(TenantRecord, (col(TenantRecord.id) == ApiKey.tenant_id))
-                .where(ApiKey.digest == _digest(key), col(ApiKey.revoked_at).is_(None))
+                .where(which, col(ApiKey.revoked_at).is_(None))
                 .where(col(Membership.removed_at).is_(None), col(TenantRecord.removed_at).is_(None))
             )
         ).first()

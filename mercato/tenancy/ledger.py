@@ -1,8 +1,9 @@
 """The ledger: a row for each run of a job, from before the commit that asked for it until it is purged.
 
-A row is *queued*, *running*, or *retrying* after a failure; it ends as *done*, *dead* (all attempts failed) or
-*cancelled*. What runs it is told a row's id and nothing else; whoever claims the row has it for as long as it renews
-its lease. Every step is one statement that says which state it expects, so that what comes late changes nothing.
+A row is *queued*, *running*, *retrying* after a failure, or *waiting* for a person's answer; it ends as *done*, *dead*
+(all attempts failed) or *cancelled*. What runs it is told a row's id and nothing else; whoever claims the row has it
+for as long as it renews its lease. Every step is one statement that says which state it expects, so that what comes
+late changes nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
@@ -18,11 +20,12 @@ from sqlmodel import Field
 from mercato.tenancy.database import TenantDatabase
 from mercato.tenancy.rows import CORE_SCHEMA, CURRENT_TENANT, TenantOwned, identity, timestamp
 
-State = Literal["queued", "running", "retrying", "done", "dead", "cancelled"]
-STATES: tuple[State, ...] = ("queued", "running", "retrying", "done", "dead", "cancelled")
+State = Literal["queued", "running", "retrying", "waiting", "done", "dead", "cancelled"]
+STATES: tuple[State, ...] = ("queued", "running", "retrying", "waiting", "done", "dead", "cancelled")
 ENDED: tuple[State, ...] = ("done", "dead", "cancelled")
 CHANNEL = "mercato_jobs"
 _IS_WAITING = "state in ('queued', 'retrying')"
+_IS_OPEN_TASK = f"task_id is not null and state not in {ENDED!r}"
 
 
 class JobRun(TenantOwned, table=True):
@@ -48,6 +51,8 @@ class JobRun(TenantOwned, table=True):
         sa.Index("ix_jobs_running", "name", "tenant_id", postgresql_where=sa.text("state = 'running'")),
         sa.Index(None, "tenant_id", "id"),
         sa.Index("ix_jobs_finished_at", "finished_at", postgresql_where=sa.text(f"state in {ENDED!r}")),
+        sa.Index("uq_jobs_task_id", "task_id", unique=True, postgresql_where=sa.text("task_id is not null")),
+        sa.Index("ix_jobs_open_tasks", "tenant_id", postgresql_where=sa.text(_IS_OPEN_TASK)),
         {"schema": CORE_SCHEMA, "postgresql_with": {"fillfactor": 70}},
     )
 
@@ -73,11 +78,16 @@ class JobRun(TenantOwned, table=True):
     created_at: datetime = timestamp(now=True)
     started_at: datetime | None = timestamp(nullable=True)
     finished_at: datetime | None = timestamp(nullable=True)
+    task_id: UUID | None = None
+    exchange: dict[str, Any] | None = Field(default=None, sa_type=JSONB, nullable=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """A run to be stored. `payload` is JSON; `priority` 0 goes before 1, and 1 before 2."""
+    """A run to be stored. `payload` is JSON; `priority` 0 goes before 1, and 1 before 2.
+
+    `task_id` and `exchange` (JSON) belong to runs that a client of MCP follows: see `mercato.tenancy.tasks`.
+    """
 
     name: str
     version: int
@@ -86,14 +96,18 @@ class NewJob:
     priority: int = 1
     key: str | None = None
     due_at: datetime | None = None
+    task_id: UUID | None = None
+    exchange: str | None = None
 
 
 _ENQUEUE = """
     with put as (
-        insert into mercato.jobs (tenant_id, name, version, payload, key, priority, state, attempts, due_at)
+        insert into mercato.jobs (
+            tenant_id, name, version, payload, key, priority, state, attempts, due_at, task_id, exchange
+        )
         values (
             {tenant}, :name, :version, cast(:payload as jsonb), :key, :priority, 'queued', :attempts,
-            coalesce(:due_at, now())
+            coalesce(:due_at, now()), :task_id, cast(:exchange as jsonb)
         )
         on conflict (tenant_id, name, key) where key is not null and state in ('queued', 'retrying')
         do nothing
@@ -105,6 +119,8 @@ _TYPES = (
     sa.bindparam("payload", type_=sa.String),
     sa.bindparam("key", type_=sa.String),
     sa.bindparam("due_at", type_=sa.DateTime(timezone=True)),
+    sa.bindparam("task_id", type_=sa.Uuid),
+    sa.bindparam("exchange", type_=sa.String),
 )
 _ENQUEUE_HERE = sa.text(_ENQUEUE.format(tenant=CURRENT_TENANT)).bindparams(*_TYPES)
 _WAITING = sa.text(
@@ -124,6 +140,8 @@ async def enqueue(db: TenantDatabase, new: NewJob) -> int:
         "priority": new.priority,
         "attempts": new.attempts,
         "due_at": new.due_at,
+        "task_id": new.task_id,
+        "exchange": new.exchange,
     }
     while True:
         stored = (await connection.execute(_ENQUEUE_HERE, values)).first()

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -34,13 +35,15 @@ class Claimed:
     attempt: int
     attempts: int
     created_at: datetime
+    task_id: UUID | None = None
+    exchange: Mapping[str, Any] | None = None
 
 
 class LeaseLost(Exception):
     """The row is not this worker's any more: its work must not be committed."""
 
 
-_CLAIMED = "jobs.id, tenant_id, name, version, payload, attempt, attempts, created_at"
+_CLAIMED = "jobs.id, tenant_id, name, version, payload, attempt, attempts, created_at, task_id, exchange"
 _RUNNING = f"""
     state = 'running', attempt = attempt + 1, worker = $2, rung_until = null,
     lease_until = now() + interval '{LEASE_S} seconds', started_at = coalesce(started_at, now())
@@ -111,7 +114,9 @@ async def renew(pool: SystemPool, ids: Sequence[int], worker: str) -> list[Renew
 
 
 _PROGRESS = """
-    update mercato.jobs set progress = jsonb_build_object('done', $2::float8, 'total', $3::float8, 'message', $4::text)
+    update mercato.jobs set progress = jsonb_build_object(
+        'done', $2::float8, 'total', $3::float8, 'message', $4::text, 'at', now()
+    )
     where id = $1 and state = 'running'
 """
 

@@ -7,7 +7,7 @@ import math
 import secrets
 import time
 import unicodedata
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -46,6 +46,10 @@ CANCELLED, HANDED_OVER = "cancelled", "handed over"
 _KEPT_EFFECT_BYTES = 4_000
 
 
+Begin = Callable[[ToolContext], Awaitable[Mapping[str, Any]]]
+"""Stores a call in the transaction of the context; returns what its client is told of the task."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Call:
     """One call of one tool: what is asked, by whom, over which channel.
@@ -53,6 +57,7 @@ class Call:
     `within_limits` says that the wire form has asked the limits already. `admitted_at` (seconds since 1970) is set once
     the call has been counted. `key` is what the client sent as its idempotency key, `state` names the exchange of
     questions that a modern request goes on with. Without a `delivery` an answer counts as delivered when it is there.
+    With `begin` the call is stored as a task, and runs in the background.
     """
 
     tool: Tool
@@ -71,6 +76,7 @@ class Call:
     delivery: Delivery | None = None
     key: Any = None
     state: str | None = None
+    begin: Begin | None = None
 
 
 class Contexts(Protocol):
@@ -160,6 +166,8 @@ def _run(call: Call, contexts: Contexts) -> Awaitable[Outcome]:
     if call.tool.is_raw:
         return _run_raw(call, contexts, arguments)
     parsed = call.tool.parse(arguments)
+    if call.begin is not None:
+        return _begin(call, contexts, call.begin, arguments, parsed)
     if call.tool.read_only:
         return _read(call, contexts, parsed)
     return _write(call, contexts, arguments, parsed)
@@ -187,6 +195,26 @@ async def _write(call: Call, contexts: Contexts, arguments: Mapping[str, Any], p
             structured = _serialised(call, value)
             outcome, effect = _answer(value, structured), _kept_effect(structured)
             audit.record(ctx.db, principal, tool.name, arguments, effect, request_id=call.request_id)
+            await attempt.remember(ctx.db, outcome)
+        return outcome
+
+
+async def _begin(
+    call: Call, contexts: Contexts, begin: Begin, arguments: Mapping[str, Any], parsed: Mapping[str, Any]
+) -> Outcome:
+    """Store the call as a task, once the person has answered what is asked before one."""
+    tool, conversation = call.tool, Conversation(call.client)
+    fingerprint = fingerprint_of(call.principal, tool.name, arguments, key=call.key, state=call.state)
+    async with contexts.replays.attempt(fingerprint, call.delivery, timeout_s=tool.timeout_s) as attempt:
+        await attempt.look()
+        if tool.destructive and tool.category not in call.access.unconfirmed:
+            await _confirm(call, conversation, await _question(call, contexts, conversation, arguments, parsed))
+        if tool.asks is not None:
+            async with contexts.open(call, conversation, read_only=True) as ctx:
+                await _within_time(call, contexts, conversation, tool.asks(ctx, **parsed))
+        async with contexts.open(call, conversation, read_only=False) as ctx:
+            attempt.guard(ctx.db)
+            outcome = Outcome(task=await begin(ctx))
             await attempt.remember(ctx.db, outcome)
         return outcome
 

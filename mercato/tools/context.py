@@ -137,6 +137,8 @@ class Clock:
 
     def go_on(self) -> None:
         """Let time pass again."""
+        if self._timer is not None:  # several were waited for at once
+            self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(max(0.0, self._left_s), self._stop)
 
     def _stop(self) -> None:

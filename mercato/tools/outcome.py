@@ -16,6 +16,7 @@ from mercato.tools.errors import ToolError
 
 OK = "ok"
 INPUT_REQUIRED = "input_required"
+TASK = "task"
 REPLAYED = "replayed"
 _AGAIN = timedelta(minutes=10)
 _BLOCKS: TypeAdapter[list[mcp.ContentBlock]] = TypeAdapter(list[mcp.ContentBlock])
@@ -27,7 +28,8 @@ class Outcome:
     """What became of a call. `structured` is JSON; without `content` it is also what the model reads as a text.
 
     `raw` is the result of a tool that speaks the protocol itself, or the question of a call that waits for its client.
-    `changed` are the resources that were changed. `first_at` marks the first answer of a write that was repeated.
+    `task` is what a client is told of a call that was stored as a task. `changed` are the resources that were changed.
+    `first_at` marks the first answer of a write that was repeated.
     """
 
     structured: bytes | None = None
@@ -35,6 +37,7 @@ class Outcome:
     meta: Mapping[str, Any] | None = None
     error: ToolError | None = None
     raw: mcp.CallToolResult | mcp.InputRequiredResult | None = None
+    task: Mapping[str, Any] | None = None
     changed: Sequence[str] = ()
     first_at: datetime | None = None
 
@@ -44,22 +47,26 @@ class Outcome:
         held = orjson.loads(kept)
         structured = None if held["structured"] is None else held["structured"].encode()
         content = None if held["content"] is None else _BLOCKS.validate_python(held["content"])
-        return cls(structured, content, held["meta"], changed=tuple(held["changed"]), first_at=first_at)
+        changed = tuple(held["changed"])
+        return cls(structured, content, held["meta"], task=held.get("task"), changed=changed, first_at=first_at)
 
     def kept(self) -> bytes:
         """Return all that `replayed` needs, as JSON."""
         structured = None if self.structured is None else self.structured.decode()
         content = None if self.content is None else [_dumped(block) for block in self.content]
         meta = None if self.meta is None else dict(self.meta)
-        return to_json({"structured": structured, "content": content, "meta": meta, "changed": list(self.changed)})
+        kept = {"structured": structured, "content": content, "meta": meta, "changed": list(self.changed)}
+        return to_json(kept if self.task is None else {**kept, "task": self.task})
 
     @property
     def code(self) -> str:
-        """How it ended, in one word: `ok`, `replayed`, the code of a `ToolError`, or `input_required`."""
+        """How it ended, in one word: `ok`, `replayed`, the code of a `ToolError`, `input_required`, or `task`."""
         if self.first_at is not None:
             return REPLAYED
         if self.error is not None:
             return self.error.code
+        if self.task is not None:
+            return TASK
         if self.raw is None:
             return OK
         if isinstance(self.raw, mcp.InputRequiredResult):
@@ -75,10 +82,12 @@ class Outcome:
             return len(self.structured)
         return 0 if self.raw is None else len(self.raw.model_dump_json(by_alias=True, exclude_none=True))
 
-    def result(self) -> mcp.CallToolResult | mcp.InputRequiredResult:
-        """Return it for the SDK."""
+    def result(self) -> mcp.CallToolResult | mcp.InputRequiredResult | dict[str, Any]:
+        """Return it for the SDK, which knows no type for a task."""
         if self.raw is not None:
             return self.raw
+        if self.task is not None:
+            return {**self.task, **({"_meta": self._meta} if self._meta else {})}
         if self.error is not None:
             content: list[mcp.ContentBlock] = [mcp.TextContent(text=self.error.text())]
             return mcp.CallToolResult(content=content, is_error=True, _meta=self._meta)

@@ -18,6 +18,7 @@ from mercato.tools.schema import Schema, SchemaError, input_schema, output_schem
 Rate = Literal["read", "write", "heavy"]
 Task = Literal["never", "allowed", "required"]
 Question = Callable[..., Awaitable[str]]
+Asks = Callable[..., Awaitable[Any]]
 Model = TypeVar("Model", bound=BaseModel)
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 CONFIRM: Schema = {
@@ -58,6 +59,7 @@ class Tool:
     requires: tuple[str, ...] = ()
     rate: Rate = "read"
     task: Task = "never"
+    asks: Asks | None = None
     admin: bool = False
     timeout_s: float = 30
     title: str | None = None
@@ -162,6 +164,8 @@ def _check(tool: Tool) -> None:
         raise TypeError(f"the tool {tool.name} needs a docstring: it is what the model reads")
     if tool.read_only and tool.destructive:
         raise TypeError(f"the tool {tool.name} cannot be read-only and destructive at once")
+    if tool.asks is not None and tool.task == "never":
+        raise TypeError(f"the tool {tool.name} is never a task, so nothing can be asked before one: call `ctx.ask`")
     if tool.is_raw:
         _check_raw(tool)
     else:

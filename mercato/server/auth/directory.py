@@ -148,7 +148,7 @@ class Directory:
         return None if belonging is None else _Known(session_principal(person, belonging))
 
     def _forget(self, change: Change) -> None:
-        if change.kind != "resource":
+        if change.kind in {"access", "catalog"}:
             self._access.forget(lambda access: change.tenant_id in {0, access.tenant.id})
             self._callers.forget(lambda caller: change.tenant_id in {0, caller.access.tenant.id})
             self._principals.forget(lambda known: change.tenant_id in {0, known.principal.tenant_id})

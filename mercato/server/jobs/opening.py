@@ -10,11 +10,20 @@ from mercato.plugins.jobs import Job, Permanent
 from mercato.server.auth.directory import Directory
 from mercato.server.contexts import ContextFactory
 from mercato.tenancy import ledger_work
+from mercato.tenancy.ledger import State
 from mercato.tools.context import JobContext
 
 
 class TenantGone(Permanent):
     """The tenant that the run is for is not there, or not active."""
+
+
+class Settled(Exception):  # no error
+    """Raised by a run whose end, or whose waiting, is written down already: `state` is what it is now."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__(f"the run is {state}")
+        self.state = state
 
 
 class Opening(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,26 +16,33 @@ from sqlalchemy.exc import DBAPIError
 
 from mercato.plugins.jobs import Job, Permanent, Retry
 from mercato.server.jobs.batch import Batch
-from mercato.server.jobs.opening import Opening
+from mercato.server.jobs.opening import Opening, Settled
 from mercato.server.jobs.running import Run, Running
 from mercato.tenancy import audit, ledger_choosing, ledger_work
+from mercato.tenancy.ledger import State
 from mercato.tools.errors import NotConnected, ToolError
 
 log = structlog.stdlib.get_logger(__name__)
 
-LARGEST_RESULT_BYTES = 64 * 1024
 _OUTAGES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, DBAPIError)
 _TELL_AGAIN_S = (0.2, 0.5, 1, 2)
+
+
+Told = Callable[[ledger_work.Claimed, State], Awaitable[None]]
+"""Hears what became of a run, once that is written down."""
 
 
 class Runner:
     """Runs rows of the jobs that it knows, each at most once at a time."""
 
-    def __init__(self, running: Running, jobs: Mapping[str, Job[..., Any]], opening: Opening) -> None:
+    def __init__(
+        self, running: Running, jobs: Mapping[str, Job[..., Any]], opening: Opening, told: Told | None = None
+    ) -> None:
         self._running = running
         self._pool, self._worker = running.pool, running.worker
         self._jobs = jobs
         self._opening = opening
+        self._told = told
         self.limits = {
             job.name: ledger_choosing.Limit(job.name, job.concurrency, job.tenant_concurrency)
             for job in jobs.values()
@@ -79,6 +86,9 @@ class Runner:
         claimed = run.claimed
         try:
             await self._work(run)
+            await self._say(claimed, "done")
+        except Settled as settled:
+            await self._say(claimed, settled.state)
         except asyncio.CancelledError:
             if run.why == "cancelled":
                 await self._fail(run, "cancelled", "cancelled", None)
@@ -128,8 +138,14 @@ class Runner:
         failed = ledger_work.Failed(claimed.id, claimed.attempt, text, kind, wait_s, spent)
         with suppress(*_OUTAGES):  # the lease runs out then, and the run is taken back
             state = await ledger_work.fail(self._pool, failed, self._worker)
+            if state is not None:
+                await self._say(claimed, state)
             if state == "dead":
                 log.error("a job is dead", **_named(claimed), kind=failed.error_kind, error=failed.error)
+
+    async def _say(self, claimed: ledger_work.Claimed, state: State) -> None:
+        if self._told is not None:
+            await self._told(claimed, state)
 
 
 def _wait_s(job: Job[..., Any], claimed: ledger_work.Claimed, error: Exception) -> float | None:
@@ -150,8 +166,8 @@ def _dumped(job: Job[..., Any], result: Any) -> str | None:
     if result is None:
         return None
     dumped = result.model_dump_json() if isinstance(result, BaseModel) else to_json(result).decode()
-    if len(dumped) > LARGEST_RESULT_BYTES:
-        raise Permanent(f"the result has {len(dumped):,} bytes; {LARGEST_RESULT_BYTES:,} are the most")
+    if len(dumped) > job.largest_result_bytes:
+        raise Permanent(f"the result has {len(dumped):,} bytes; {job.largest_result_bytes:,} are the most")
     if not dumped.startswith("{"):
         raise Permanent(f"the job {job.name} must return a model, a dictionary or nothing")
     return dumped

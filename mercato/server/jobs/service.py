@@ -12,7 +12,7 @@ from mercato.plugins.jobs import Job
 from mercato.server.jobs.opening import Opening
 from mercato.server.jobs.provider import Provider
 from mercato.server.jobs.relay import Relay
-from mercato.server.jobs.runner import Runner
+from mercato.server.jobs.runner import Runner, Told
 from mercato.server.jobs.running import Running
 from mercato.server.jobs.ticker import Ticker
 from mercato.tenancy.system_pool import SystemPool
@@ -30,13 +30,19 @@ class JobService:
     """Runs the jobs of all plugins: claims them, renews their leases, looks at the clock."""
 
     def __init__(
-        self, pool: SystemPool, provider: Provider, jobs: Iterable[Job[..., Any]], opening: Opening, worker: str
+        self,
+        pool: SystemPool,
+        provider: Provider,
+        jobs: Iterable[Job[..., Any]],
+        opening: Opening,
+        worker: str,
+        told: Told | None = None,
     ) -> None:
         every = {job.name: job for job in jobs}
         self.worker = worker
         self.provider = provider
         self.running = Running(pool, worker)
-        self.runner = Runner(self.running, every, opening)
+        self.runner = Runner(self.running, every, opening, told)
         self.relay = Relay(pool, provider, list(every), self.runner.limits)
         self.ticker = Ticker(pool, list(every.values()))
 

@@ -7,36 +7,59 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from mercato.plugins.jobs import Job
+from mercato.server.changes import Change
 from mercato.server.jobs.arq_provider import ArqProvider
 from mercato.server.jobs.core import CORE_JOBS, PLUGIN
 from mercato.server.jobs.deployment import DeploymentOpening
 from mercato.server.jobs.opening import TenantOpening
 from mercato.server.jobs.provider import Provider
 from mercato.server.jobs.service import JobService, worker_name
+from mercato.server.mcp.tasks.run_tool import RUN_TOOL, Parts, ToolOpening
 from mercato.server.runtime import Runtime
 from mercato.tenancy import ledger_work
+from mercato.tenancy.ledger import State
 
 
 class _Openings:
-    """Opens what a run needs: the deployment's own, or its tenant's."""
+    """Opens what a run needs: the deployment's own, the tool's, or its tenant's."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, worker: str) -> None:
         self._tenants = TenantOpening(runtime.contexts, runtime.directory)
         self._deployment = DeploymentOpening(runtime.database)
+        self._tools = ToolOpening(
+            Parts(
+                database=runtime.database,
+                ring=runtime.ring,
+                changes=runtime.changes,
+                directory=runtime.directory,
+                catalog=runtime.catalog,
+                contexts=runtime.contexts,
+                guard=runtime.guard,
+            ),
+            worker,
+        )
 
     def open(self, job: Job[..., Any], claimed: ledger_work.Claimed) -> Any:
+        if job is RUN_TOOL:
+            return self._tools.open(job, claimed)
         opening = self._deployment if job.name.startswith(f"{PLUGIN}.") else self._tenants
         return opening.open(job, claimed)
 
 
 def every_job(runtime: Runtime) -> list[Job[..., Any]]:
     """Return the deployment's own jobs and those of all plugins that are loaded."""
-    return [*CORE_JOBS, *(job for plugin in runtime.plugins.loaded.values() for job in plugin.jobs)]
+    return [*CORE_JOBS, RUN_TOOL, *(job for plugin in runtime.plugins.loaded.values() for job in plugin.jobs)]
 
 
 def job_service(runtime: Runtime, provider: Provider, worker: str) -> JobService:
     """Return a service over a runtime; nothing is started yet."""
-    return JobService(runtime.database.pool, provider, every_job(runtime), _Openings(runtime), worker)
+
+    async def told(claimed: ledger_work.Claimed, state: State) -> None:
+        if claimed.task_id is not None:
+            await runtime.changes.publish(Change("task", claimed.tenant_id, claimed.task_id.hex))
+
+    openings = _Openings(runtime, worker)
+    return JobService(runtime.database.pool, provider, every_job(runtime), openings, worker, told)
 
 
 @asynccontextmanager

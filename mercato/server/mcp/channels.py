@@ -50,7 +50,7 @@ class HandshakeChannel(Channel):
     async def ask(self, key: str, message: str, schema: Schema) -> Mapping[str, Any] | None:
         """Ask and wait. Raises `ConfirmationNeeded` where nobody can be asked."""
         if not self.can_ask:
-            raise _cannot_ask(message, schema)
+            raise cannot_ask(message, schema)
         answer = await self._ctx.session.elicit_form(message, schema, related_request_id=self._ctx.request_id)
         return _content(answer)
 
@@ -90,6 +90,11 @@ class EnvelopeChannel(Channel):
         return self._round.id if self._state else None
 
     @property
+    def answers(self) -> Mapping[str, Mapping[str, Any] | None]:
+        """What was asked and answered in this exchange, by the keys of the questions."""
+        return self._round.answers
+
+    @property
     def can_ask(self) -> bool:
         """Whether the client can put a question to its user."""
         return self._elicits
@@ -103,7 +108,7 @@ class EnvelopeChannel(Channel):
             self._round.answers[key] = _content(answer)
             return _content(answer)
         if not self.can_ask:
-            raise _cannot_ask(message, schema)
+            raise cannot_ask(message, schema)
         question = mcp.ElicitRequest(params=mcp.ElicitRequestFormParams(message=message, requested_schema=schema))
         state = orjson.dumps({"id": self._round.id, "answers": self._round.answers, "asked": key}).decode()
         raise InputRequired(mcp.InputRequiredResult(input_requests={key: question}, request_state=state))
@@ -116,7 +121,7 @@ def channel_of(ctx: ServerRequestContext[Any, Any], params: Any) -> HandshakeCha
     return HandshakeChannel(ctx)
 
 
-def _cannot_ask(message: str, schema: Schema) -> ConfirmationNeeded:
+def cannot_ask(message: str, schema: Schema) -> ConfirmationNeeded:
     """Return what a model needs to put the question itself, in its own conversation."""
     return ConfirmationNeeded(
         f"This needs an answer from the person, and this client cannot ask them: {message} "

@@ -245,7 +245,7 @@ class FastLane:
             tool = caller.sees(self._catalog).tool(name)
         except (Unknown, ScopeMissing, ToolError):
             return None
-        if tool.is_raw or self._definitions.has_headers(tool):
+        if tool.is_raw or tool.task != "never" or self._definitions.has_headers(tool):
             return None
         return tool, self._guard.limits_of(caller.principal, caller.access, tool)
 

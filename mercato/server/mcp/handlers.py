@@ -21,9 +21,11 @@ from mercato.server.changes import Change, ChangeBus
 from mercato.server.contexts import ContextFactory
 from mercato.server.guard import Guard
 from mercato.server.mcp.callers import Callers
-from mercato.server.mcp.channels import channel_of
+from mercato.server.mcp.channels import EnvelopeChannel, HandshakeChannel, channel_of
 from mercato.server.mcp.streams import MOST_URIS, ListenStreams, is_readable
 from mercato.server.mcp.subscriptions import TenantBus
+from mercato.server.mcp.tasks.extension import is_declared, not_declared
+from mercato.server.mcp.tasks.store import TaskStore
 from mercato.server.mcp.wire import wire_prompt, wire_resource, wire_template, wire_tool
 from mercato.tenancy.access import Access
 from mercato.tenancy.assistant import Surface
@@ -45,13 +47,20 @@ class Handlers:
     """Answers MCP requests. Who is calling is told by `callers`: the HTTP request has it, a terminal is fixed."""
 
     def __init__(
-        self, catalog: Catalog, contexts: ContextFactory, changes: ChangeBus, guard: Guard, callers: Callers
+        self,
+        catalog: Catalog,
+        contexts: ContextFactory,
+        changes: ChangeBus,
+        guard: Guard,
+        callers: Callers,
+        tasks: TaskStore,
     ) -> None:
         self._catalog = catalog
         self._contexts = contexts
         self._changes = changes
         self._guard = guard
         self.callers = callers
+        self.tasks = tasks
         self._tools = {name: wire_tool(tool) for name, tool in catalog.tools.items()}
         self._prompts = {name: wire_prompt(prompt) for name, prompt in catalog.prompts.items()}
         self._streams = ListenStreams(catalog, changes, callers)
@@ -97,7 +106,17 @@ class Handlers:
             era="modern" if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS else "legacy",
             **_of_http(ctx),
         )
+        self._background(ctx, call, client)
         return (await self.run(call)).result()
+
+    def _background(self, ctx: Ctx, call: Call, client: HandshakeChannel | EnvelopeChannel) -> None:
+        """Make a call a task, where its tool may be one and the client takes it. Raises `MCPError` where it must be."""
+        if call.tool.task == "never":
+            return
+        if is_declared(ctx) and isinstance(client, EnvelopeChannel):
+            call.begin = self.tasks.beginning(call, client)
+        elif call.tool.task == "required":
+            raise not_declared()
 
     async def run(self, call: Call) -> Outcome:
         """Run a call, whichever way it came, and tell who is subscribed to what it changed."""

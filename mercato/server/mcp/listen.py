@@ -10,7 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import mcp_types as mcp
 import orjson
@@ -40,7 +41,10 @@ from mercato.server.mcp.frames import PING, STREAM_HEADERS, frame
 from mercato.server.mcp.messages import Message, error_response, limit_response
 from mercato.server.mcp.streams import MOST_STREAMS, MOST_URIS, is_readable
 from mercato.server.mcp.subscriptions import events_of
+from mercato.server.mcp.tasks.store import TaskStore
 from mercato.tenancy.database import is_outage
+from mercato.tenancy.errors import NotFound
+from mercato.tenancy.principal import Principal
 from mercato.tools.errors import LimitReached
 
 log = structlog.stdlib.get_logger(__name__)
@@ -51,6 +55,7 @@ _TICK_S = 1.0
 _MOST_WAITING_BYTES = 256 * 1024
 _LONGEST_URIS = 32 * 1024
 _RETRY_S = 30
+MOST_TASKS = 100
 _LISTS: dict[type[ServerEvent], tuple[str, str]] = {
     ToolsListChanged: ("tools_list_changed", "notifications/tools/list_changed"),
     PromptsListChanged: ("prompts_list_changed", "notifications/prompts/list_changed"),
@@ -68,8 +73,9 @@ LookAgain = Callable[[], Awaitable[Caller | None]]
 class Listening:
     """The listen streams of this process."""
 
-    def __init__(self, catalog: Catalog, changes: ChangeBus, server_info: dict[str, Any]) -> None:
+    def __init__(self, catalog: Catalog, changes: ChangeBus, tasks: TaskStore, server_info: dict[str, Any]) -> None:
         self._catalog = catalog
+        self._store = tasks
         self._changes = changes
         self._server_info = server_info
         self._of_tenant: dict[int, set[_Stream]] = {}
@@ -123,14 +129,26 @@ class Listening:
             await refusal(scope, receive, send)
             return refusal.status_code
         del refusal
+        watched = await self._watched(wanted, caller.principal)
         stream = _Stream(scope, send, request_id, wanted, caller.sees(self._catalog), look_again, self._server_info)
+        stream.watched = watched
         head, headers = headers, ()
-        del request_id, caller, wanted, scope, send, look_again  # a stream may last for days: none of this is needed
+        del (
+            request_id,
+            caller,
+            wanted,
+            scope,
+            send,
+            look_again,
+            watched,
+        )  # a stream may last for days: none of this is needed
         self._of_tenant.setdefault(tenant_id, set()).add(stream)
         self._due.append((stream.looked_at + KEEPALIVE_S, stream))
         try:
             await stream.begin(*head)
             del head
+            if stream.watched is not None:
+                self._start(self._tell_settled(stream))
             while (await receive())["type"] != "http.disconnect":
                 pass
         finally:
@@ -143,6 +161,10 @@ class Listening:
 
     def _refusal(self, tenant_id: int, request_id: Any, wanted: mcp.SubscriptionFilter) -> Response | None:
         uris = wanted.resource_subscriptions or ()
+        watched = (wanted.model_extra or {}).get("taskIds")
+        if isinstance(watched, list) and len(watched) > MOST_TASKS:
+            text = f"A stream may tell of {MOST_TASKS:,} tasks."
+            return error_response(400, mcp.INVALID_PARAMS, text, request_id)
         if len(uris) > MOST_URIS or sum(map(len, uris)) > _LONGEST_URIS:
             text = f"A stream may tell of {MOST_URIS:,} resources with {_LONGEST_URIS:,} characters together."
             return error_response(400, mcp.INVALID_PARAMS, text, request_id)
@@ -153,12 +175,44 @@ class Listening:
             return limit_response(request_id, reached)
         return None
 
+    async def _watched(self, wanted: mcp.SubscriptionFilter, principal: Principal) -> _Watched | None:
+        """Return the tasks of this credential that a request wants to be told of, if there are any."""
+        texts = (wanted.model_extra or {}).get("taskIds")
+        if not isinstance(texts, list) or not texts:
+            return None
+        owned = await self._store.owned(principal, [text for text in texts if isinstance(text, str)])
+        return _Watched(principal, owned) if owned else None
+
+    async def _tell_settled(self, stream: _Stream) -> None:
+        """Tell of what needs no more waiting: it may have come to that before the stream was there."""
+        for task_id in stream.watched.task_ids if stream.watched is not None else ():
+            await self._tell_task(stream, task_id, only_settled=True)
+
+    async def _tell_task(self, stream: _Stream, task_id: str, *, only_settled: bool = False) -> None:
+        if stream.watched is None:
+            return
+        try:
+            shown = await self._store.shown(stream.watched.principal, UUID(hex=task_id))
+        except NotFound:
+            return
+        except Exception as error:  # an outage has many types, of the driver, the pool and the socket
+            if not is_outage(error):
+                raise
+            return  # its client asks for the task, too
+        if not only_settled or shown["status"] != "working":
+            stream.tell_task(shown)
+
     def _hear(self, change: Change) -> None:
         if change.tenant_id:
             streams: Collection[_Stream] = self._of_tenant.get(change.tenant_id, ())
         else:
             streams = [stream for some in self._of_tenant.values() for stream in some]
         if not streams:
+            return
+        if change.kind == "task" and change.uri is not None:
+            for stream in streams:
+                if stream.watched is not None and change.uri in stream.watched.task_ids:
+                    self._start(self._tell_task(stream, change.uri))
             return
         if change.kind == "access":  # until it is known again what may be read, nothing may
             for stream in streams:
@@ -199,6 +253,13 @@ class Listening:
         task.add_done_callback(self._tasks.discard)
 
 
+class _Watched(NamedTuple):
+    """The tasks that a stream tells of, and whose they are."""
+
+    principal: Principal
+    task_ids: frozenset[str]
+
+
 class _Stream:
     """One stream."""
 
@@ -215,6 +276,7 @@ class _Stream:
         "has_ended",
         "looked_at",
         "readable",
+        "watched",
     )
 
     def __init__(
@@ -238,6 +300,7 @@ class _Stream:
         self._pump: asyncio.Task[None] | None = None
         self.looked_at = asyncio.get_running_loop().time()
         self.has_ended = False
+        self.watched: _Watched | None = None
         self.readable = self._may_read(visible)
 
     async def begin(self, *headers: tuple[bytes, bytes]) -> None:
@@ -245,6 +308,8 @@ class _Stream:
         honoured: dict[str, Any] = {_ON_THE_WIRE[kind]: True for kind in self._lists}
         if self.readable:
             honoured["resourceSubscriptions"] = sorted(self.readable)
+        if self.watched is not None:
+            honoured["taskIds"] = sorted(self.watched.task_ids)
         params = {"notifications": honoured, "_meta": {SUBSCRIPTION_ID_META_KEY: self._id}}
         first = _event({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params})
         await self._send({"type": "http.response.start", "status": 200, "headers": [*STREAM_HEADERS, *headers]})
@@ -259,6 +324,10 @@ class _Stream:
             return
         if type(event) in self._lists:
             self._notify(_LISTS[type(event)][1], {"_meta": meta})
+
+    def tell_task(self, shown: dict[str, Any]) -> None:
+        """Send what there is to say of a task."""
+        self._notify("notifications/tasks", {**shown, "_meta": {SUBSCRIPTION_ID_META_KEY: self._id}})
 
     def _notify(self, method: str, params: dict[str, Any]) -> None:
         self.write(_event({"jsonrpc": "2.0", "method": method, "params": params}))

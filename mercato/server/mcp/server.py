@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from mercato.server.mcp.handlers import Ctx, Handlers
 from mercato.server.mcp.sessions.record import owner_of
+from mercato.server.mcp.tasks.methods import TaskMethods
 from mercato.server.tracing import TracedMessages, Tracing
 from mercato.tenancy.secrets import KeyRing
 
@@ -59,6 +60,7 @@ def build_server(handlers: Handlers, ring: KeyRing, version: str, tracing: Traci
     # By name, because the argument of the constructor warns that logging is deprecated: older clients still ask.
     server.add_request_handler("logging/setLevel", mcp.SetLevelRequestParams, handlers.set_logging_level)
     server.add_request_handler("server/discover", mcp.RequestParams, _discover(server, handlers))
+    TaskMethods(handlers.tasks, handlers.callers).register(server)
     server.middleware.clear()  # the SDK's own tracing, which costs each message a good deal also where nobody traces
     if tracing is not None:
         server.middleware.append(TracedMessages(tracing, handlers.tool_names))

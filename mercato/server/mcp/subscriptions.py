@@ -46,5 +46,7 @@ def events_of(change: Change) -> Iterator[ServerEvent]:
     """Yield what a change means to a client."""
     if change.kind == "resource" and change.uri is not None:
         yield ResourceUpdated(uri=change.uri)
+    elif change.kind == "task":
+        return  # its listeners are told of the task itself
     elif change.tenant_id != 0 or change.kind == "catalog":  # `access` of all is what the bus says after a gap
         yield from (ToolsListChanged(), PromptsListChanged(), ResourcesListChanged())

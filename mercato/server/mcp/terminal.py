@@ -74,7 +74,7 @@ class _Notifier:
         """Return what takes in the tenant's changes."""
 
         def take(change: Change) -> None:
-            if change.tenant_id == tenant_id and self._session is not None:
+            if change.tenant_id == tenant_id and change.kind != "task" and self._session is not None:
                 try:
                     self._send.send_nowait(change)
                 except anyio.WouldBlock:

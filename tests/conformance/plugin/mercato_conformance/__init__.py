@@ -6,7 +6,7 @@ What mercato's own API can say is said in it; the rest are raw tools, which spea
 from __future__ import annotations
 
 from mercato import Category, hookimpl
-from mercato_conformance import content, prompts, questions, requests, resources, schemas, signals  # noqa: F401
+from mercato_conformance import background, content, prompts, questions, requests, resources, schemas, signals  # noqa: F401
 from mercato_conformance.category import conformance
 
 
