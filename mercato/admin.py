@@ -6,7 +6,7 @@ tool is declared: `@category.tool(admin=True, …)`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
@@ -16,13 +16,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from sqlmodel import select
 
-from mercato.tenancy import audit, configuration, people, usage_summary
+from mercato.tenancy import audit, configuration, exports, people, usage_summary
 from mercato.tenancy.assistant import SECTION as ASSISTANT
 from mercato.tenancy.assistant import AssistantSettings
 from mercato.tenancy.audit import Entry
 from mercato.tenancy.configuration import PROFILE
 from mercato.tenancy.connections import Connection
 from mercato.tenancy.errors import NotFound
+from mercato.tenancy.exports import Export
 from mercato.tenancy.grants import Grant
 from mercato.tenancy.memberships import Role
 from mercato.tenancy.pages import Page
@@ -42,6 +43,7 @@ __all__ = [
     "Days",
     "DisabledPlugin",
     "Entry",
+    "Export",
     "LoadedPlugin",
     "Page",
     "Person",
@@ -62,7 +64,9 @@ __all__ = [
     "probe",
     "process",
     "read_config",
+    "read_export_part",
     "read_usage",
+    "store_export",
     "switched_on",
     "update_config",
 ]
@@ -148,6 +152,22 @@ async def list_audit_entries(
     return await audit.list_entries(
         ctx.db, user_id=user_id, action=action, since=since, until=until, before_id=before_id, limit=limit
     )
+
+
+async def store_export(ctx: ToolContext, name: str, parts: AsyncIterable[str]) -> Export:
+    """Store a file for the person who asked, part by part as it is made; it is there for seven days.
+
+    A resource of the plugin shows the parts; `name` tells its files from those of others.
+    """
+    return await exports.store_export(ctx.db, name, ctx.user.user_id, parts)
+
+
+async def read_export_part(ctx: ToolContext, name: str, export_id: str, part: int) -> str:
+    """Return a part of a file that was made for the person who asks. Raises `LookupError`."""
+    try:
+        return await exports.read_export_part(ctx.db, name, ctx.user.user_id, export_id, part)
+    except NotFound as error:
+        raise LookupError(str(error)) from None
 
 
 async def read_usage(

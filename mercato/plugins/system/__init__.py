@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mercato import Category, hookimpl
-from mercato.plugins.system import audit, configuration, health, plugins, profile, usage, users
+from mercato.plugins.system import audit, audit_export, configuration, health, plugins, profile, usage, users
 from mercato.plugins.system.category import system
 
-__all__ = ["audit", "configuration", "health", "plugins", "profile", "usage", "users"]
+__all__ = ["audit", "audit_export", "configuration", "health", "plugins", "profile", "usage", "users"]
 
 
 @hookimpl

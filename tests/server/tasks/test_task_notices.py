@@ -1,0 +1,99 @@
+"""Streams that tell of tasks: of one's own, whichever process they change in."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import orjson
+
+from tests.server.conftest import envelope
+from tests.server.tasks import probe
+from tests.server.test_subscriptions import Stream
+
+
+@asynccontextmanager
+async def _listening(mcp, task_ids, **more):
+    notifications = {"taskIds": task_ids, **more}
+    body, headers = envelope("subscriptions/listen", {"notifications": notifications}, **mcp.capabilities)
+    async with mcp.http.stream("POST", "/mcp", json=body, headers=headers) as response:
+        stream = Stream(response)
+        yield stream, (await stream.next())["params"]["notifications"]
+
+
+async def _status(stream, wanted):
+    """Return the first notification with this status."""
+    while True:
+        message = await stream.next()
+        assert message["method"] == "notifications/tasks"
+        if message["params"]["status"] == wanted:
+            return message["params"]
+
+
+async def test_a_stream_tells_of_progress_of_questions_and_of_the_end(acme, client, worker):
+    async with client(acme) as mcp:
+        task = await mcp.call("ask_twice", word="told")
+        async with _listening(mcp, [task["taskId"]]) as (stream, honoured):
+            assert honoured == {"taskIds": [task["taskId"]]}
+            await worker.run_all()
+            asked = await _status(stream, "input_required")
+            assert set(asked["inputRequests"]) == {"first", "second"}
+            assert asked["_meta"]["io.modelcontextprotocol/subscriptionId"] == 1
+            await mcp.answer(task, first={"name": "a"}, second={"name": "b"})
+            await _status(stream, "working")
+            await worker.run_all()
+            await _status(stream, "input_required")
+            await mcp.answer(task, third={"name": "c"})
+            await worker.run_all()
+            ended = await _status(stream, "completed")
+    assert ended["taskId"] == task["taskId"]
+    assert ended["result"]["structuredContent"] == {"text": "a b c"}
+
+
+async def test_what_ended_before_the_stream_began_is_told_at_once(acme, client, worker):
+    async with client(acme) as mcp:
+        task = await mcp.call("keep", word="early")
+        await worker.run_all()
+        async with _listening(mcp, [task["taskId"]]) as (stream, _):
+            assert (await _status(stream, "completed"))["result"]["isError"] is False
+
+
+async def test_progress_is_told(acme, client, worker):
+    async with client(acme) as mcp:
+        task = await mcp.call("keep", word="far", held=True)
+        async with _listening(mcp, [task["taskId"]]) as (stream, _):
+            running = asyncio.create_task(worker.run_all())
+            assert (await _status(stream, "working"))["statusMessage"] == "kept far"
+            probe.gates["far"].free.set()
+            await running
+            await _status(stream, "completed")
+
+
+async def test_a_cancelled_task_is_told(acme, client):
+    async with client(acme) as mcp:
+        task = await mcp.call("keep", word="gone")
+        async with _listening(mcp, [task["taskId"]]) as (stream, _):
+            await mcp.cancel(task)
+            await _status(stream, "cancelled")
+
+
+async def test_tasks_of_others_and_ids_that_are_none_are_not_honoured(acme, globex, client, worker):
+    async with client(acme) as mcp, client(globex) as stranger, client(acme) as colleague:
+        task = await mcp.call("keep", word="mine")
+        for other in (stranger, colleague):
+            own = await other.call("keep", word="own")
+            ids = [task["taskId"], own["taskId"], "x", "0" * 32, 7]
+            async with _listening(other, ids, toolsListChanged=True) as (stream, honoured):
+                assert honoured == {"taskIds": [own["taskId"]], "toolsListChanged": True}
+                await worker.run_all()
+                assert (await _status(stream, "completed"))["taskId"] == own["taskId"]
+
+
+async def test_a_stream_tells_of_so_many_tasks_and_no_more(acme, client):
+    async with client(acme) as mcp:
+        body, headers = envelope(
+            "subscriptions/listen", {"notifications": {"taskIds": ["0" * 32] * 101}}, **mcp.capabilities
+        )
+        response = await mcp.http.post("/mcp", json=body, headers=headers)
+    assert response.status_code == 400
+    assert orjson.loads(response.content)["error"]["code"] == -32602
