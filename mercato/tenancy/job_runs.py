@@ -19,7 +19,7 @@ from sqlmodel import col
 
 from mercato.tenancy.database import Database
 from mercato.tenancy.errors import InvalidValue, NotFound
-from mercato.tenancy.ledger import ENDED, JobRun, State
+from mercato.tenancy.ledger import CANCEL, CHANNEL, ENDED, JobRun, State
 
 EVERYBODY: Literal["everybody"] = "everybody"
 Scope = int | Literal["everybody"]
@@ -130,6 +130,8 @@ async def cancel(connection: AsyncConnection, scope: Scope, run_id: int) -> Stat
     state: Any = (await connection.execute(statement)).scalar_one_or_none()
     if state is None:
         await _refuse(connection, scope, run_id, "has ended", "cancelled")
+    if state == "running":
+        await connection.execute(_CANCEL)
     return cast(State, state)
 
 
@@ -184,6 +186,7 @@ async def replay(connection: AsyncConnection, scope: Scope, run_id: int) -> int:
     return new_id
 
 
+_CANCEL = sa.text(f"select pg_notify('{CHANNEL}', '{CANCEL}')")
 RING = sa.text("select pg_notify('mercato_jobs', '')")
 """Tells workers, after the commit, that something may run."""
 

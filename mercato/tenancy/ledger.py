@@ -23,7 +23,8 @@ from mercato.tenancy.rows import CORE_SCHEMA, CURRENT_TENANT, TenantOwned, ident
 State = Literal["queued", "running", "retrying", "waiting", "done", "dead", "cancelled"]
 STATES: tuple[State, ...] = ("queued", "running", "retrying", "waiting", "done", "dead", "cancelled")
 ENDED: tuple[State, ...] = ("done", "dead", "cancelled")
-CHANNEL = "mercato_jobs"
+CHANNEL, CANCEL = "mercato_jobs", "cancel"
+"""Where workers are told that something may run, and the word there for one that is to end."""
 _IS_WAITING = "state in ('queued', 'retrying')"
 _IS_OPEN_TASK = f"task_id is not null and state not in {ENDED!r}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -25,12 +25,18 @@ class Relay:
     """Keeps a provider busy with the rows of the jobs that this process knows."""
 
     def __init__(
-        self, pool: SystemPool, provider: Provider, names: Sequence[str], limits: Mapping[str, ledger_choosing.Limit]
+        self,
+        pool: SystemPool,
+        provider: Provider,
+        names: Sequence[str],
+        limits: Mapping[str, ledger_choosing.Limit],
+        cancelled: Callable[[], None],
     ) -> None:
         self._pool = pool
         self._provider = provider
         self._names = list(names)
         self._limits = list(limits.values())
+        self._cancelled = cancelled
         self._due = asyncio.Event()
         self._listening: Any = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -85,12 +91,18 @@ class Relay:
         while True:
             lost.clear()
             try:
-                self._listening = await self._pool.listen(ledger.CHANNEL, lambda _: self.wake(), lost.set)
+                self._listening = await self._pool.listen(ledger.CHANNEL, self._hear, lost.set)
                 self.wake()  # what was stored meanwhile
                 await lost.wait()
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
                 log.warning("nobody tells of new jobs: they are found by the sweep", error=type(error).__name__)
             await asyncio.sleep(_AWAY_S)
+
+    def _hear(self, word: str) -> None:
+        if word == ledger.CANCEL:
+            self._cancelled()
+        else:
+            self.wake()
 
     async def _reap(self) -> None:
         while True:

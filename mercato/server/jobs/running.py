@@ -49,6 +49,11 @@ class Running:
     worker: str
     runs: dict[int, Run] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
+    _asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def look_now(self) -> None:
+        """Renew at once: somebody wants a run to end, which may be one of these."""
+        self._asked.set()
 
     def start(self) -> None:
         """Begin to renew."""
@@ -81,7 +86,10 @@ class Running:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(BEAT_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BEAT_S):
+                    await self._asked.wait()
+            self._asked.clear()
             try:
                 async with asyncio.timeout(ledger_work.LEASE_S / 2):
                     await self.renew()

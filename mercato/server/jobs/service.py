@@ -43,7 +43,7 @@ class JobService:
         self.provider = provider
         self.running = Running(pool, worker)
         self.runner = Runner(self.running, every, opening, told)
-        self.relay = Relay(pool, provider, list(every), self.runner.limits)
+        self.relay = Relay(pool, provider, list(every), self.runner.limits, self.running.look_now)
         self.ticker = Ticker(pool, list(every.values()))
 
     async def start(self) -> None:
