@@ -6,8 +6,8 @@ tool is declared: `@category.tool(admin=True, …)`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import get_close_matches
 from functools import partial
@@ -16,15 +16,20 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from sqlmodel import select
 
-from mercato.tenancy import audit, configuration, exports, people, usage_summary
+from mercato.plugins.background import Declared, Kind, declared_by, enabled
+from mercato.plugins.jobs import Backoff
+from mercato.plugins.payloads import Fault
+from mercato.tenancy import audit, configuration, exports, job_runs, people, tenant_runs, usage_summary
 from mercato.tenancy.assistant import SECTION as ASSISTANT
 from mercato.tenancy.assistant import AssistantSettings
 from mercato.tenancy.audit import Entry
 from mercato.tenancy.configuration import PROFILE
 from mercato.tenancy.connections import Connection
-from mercato.tenancy.errors import NotFound
+from mercato.tenancy.errors import InvalidValue, NotFound
 from mercato.tenancy.exports import Export
 from mercato.tenancy.grants import Grant
+from mercato.tenancy.job_runs import Figures, Run
+from mercato.tenancy.ledger import ENDED, State
 from mercato.tenancy.memberships import Role
 from mercato.tenancy.pages import Page
 from mercato.tenancy.people import Person
@@ -41,31 +46,44 @@ __all__ = [
     "Consumed",
     "ConsumedBy",
     "Days",
+    "Declared",
     "DisabledPlugin",
     "Entry",
     "Export",
+    "Fault",
+    "Figures",
+    "Kind",
     "LoadedPlugin",
     "Page",
     "Person",
     "Process",
     "Role",
+    "Run",
     "Section",
     "ServiceHealth",
     "ServiceName",
+    "State",
     "Status",
     "UsageBy",
     "UsageSummary",
+    "cancel_run",
     "count_admissions",
+    "declared_work",
     "disabled_plugins",
+    "find_declared",
     "find_user",
     "list_audit_entries",
+    "list_runs",
     "list_users",
     "loaded_plugins",
     "probe",
     "process",
     "read_config",
     "read_export_part",
+    "read_figures",
+    "read_paused",
     "read_usage",
+    "retry_run",
     "store_export",
     "switched_on",
     "update_config",
@@ -183,6 +201,94 @@ async def read_usage(
 async def count_admissions(ctx: ToolContext, days: Days) -> int | None:
     """Return how many of the tenant's calls were let in on these days; None where Redis does not answer."""
     return await ctx._host.administration.admissions(ctx.tenant.id, days)
+
+
+def declared_work(ctx: ToolContext) -> list[Declared]:
+    """Return the events and jobs of the plugins that the tenant has on, by name."""
+    return declared_by(enabled(ctx._host.administration.declarations(), ctx._access.categories))
+
+
+def find_declared(ctx: ToolContext, name: str, field: str, kind: Kind | None = None) -> Declared:
+    """Return an event or job by its name. Raises `ToolError`, which names `field` and the nearest that there is."""
+    known = {one.name: one for one in declared_work(ctx) if kind in {None, one.kind}}
+    if name not in known:
+        near = get_close_matches(name[:100], sorted(known), 1)
+        raise ToolError(
+            f"There is no {kind or 'event or job'} {name!r}.",
+            field=field,
+            next_step=f"Did you mean `{near[0]}`?" if near else "`list_job_events` shows what there is.",
+        )
+    return known[name]
+
+
+async def list_runs(
+    ctx: ToolContext,
+    *,
+    state: State | None = None,
+    job: str | None = None,
+    run_id: int | None = None,
+    before_id: int | None = None,
+    limit: int = 25,
+) -> Page[Run]:
+    """Return runs of the tenant's jobs, the newest first. Secrets are masked."""
+    page = await tenant_runs.list_runs(ctx.db, state=state, name=job, run_id=run_id, before_id=before_id, limit=limit)
+    return replace(page, items=[_masked(run) for run in page.items])
+
+
+async def read_figures(ctx: ToolContext) -> list[Figures]:
+    """Return how many runs the tenant has, by job and state."""
+    return await tenant_runs.read_figures(ctx.db)
+
+
+async def read_paused(ctx: ToolContext) -> set[str]:
+    """Return the jobs whose schedule is paused for this tenant alone."""
+    return await tenant_runs.read_paused(ctx.db)
+
+
+async def retry_run(ctx: ToolContext, run_id: int) -> tuple[Run, bool]:
+    """Let a run of the tenant run again that is dead, cancelled or waits for another attempt.
+
+    Returns it as it is now, and whether that is new: one that is queued, runs or is done stays. Raises `ToolError`.
+    """
+    return await _steer(ctx, run_id, partial(_retry, ctx))
+
+
+async def cancel_run(ctx: ToolContext, run_id: int) -> tuple[Run, bool]:
+    """End a run of the tenant; return it as it is now, and whether that is new. Raises `ToolError`.
+
+    One that runs is told, and ends within seconds; one that has ended stays as it is.
+    """
+    return await _steer(ctx, run_id, partial(_cancel, ctx))
+
+
+async def _steer(ctx: ToolContext, run_id: int, act: Callable[[Any, Run], Awaitable[bool]]) -> tuple[Run, bool]:
+    connection = await ctx.db.session.connection()
+    try:
+        changed = await act(connection, await job_runs.read_run(connection, ctx.tenant.id, run_id))
+        return _masked(await job_runs.read_run(connection, ctx.tenant.id, run_id)), changed
+    except (NotFound, InvalidValue) as error:
+        raise ToolError(str(error), field="run_id", next_step="`list_jobs` shows the runs there are.") from None
+
+
+async def _retry(ctx: ToolContext, connection: Any, run: Run) -> bool:
+    if run.state not in {"dead", "cancelled", "retrying"}:
+        return False
+    jobs = {job.name: job for plugin in ctx._host.administration.declarations() for job in plugin.jobs}
+    retries = jobs[run.name].retries if run.name in jobs else Backoff()
+    await job_runs.retry(connection, ctx.tenant.id, run.id, retries.attempts)
+    return True
+
+
+async def _cancel(ctx: ToolContext, connection: Any, run: Run) -> bool:
+    if run.state in ENDED or run.cancel_asked:
+        return False
+    await job_runs.cancel(connection, ctx.tenant.id, run.id)
+    return True
+
+
+def _masked(run: Run) -> Run:
+    shown = ("payload", "key", "progress", "result", "error")
+    return replace(run, **{name: audit.masked(getattr(run, name)) for name in shown})
 
 
 async def switched_on(ctx: ToolContext) -> tuple[list[str], list[str]]:

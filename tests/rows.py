@@ -9,9 +9,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
+import orjson
 
 from mercato.plugins.importers import ImportContext
 from mercato.server.runtime import Runtime
+from mercato.tenancy.ledger import NewJob, enqueue
 from mercato.tenancy.tenants import Tenant
 from mercato.tools.schema import example_of
 from mercato.tools.tool import Tool
@@ -64,12 +66,15 @@ async def open_rows(database_url: str, plugins: Iterable[str]) -> AsyncIterator[
 
 
 async def fill(runtime: Runtime, tenant: Tenant) -> None:
-    """Give a tenant what the demonstration of each plugin brings."""
+    """Give a tenant what the demonstration of each plugin brings, and a run of a job."""
     context = ImportContext(tenant=tenant, progress=lambda what, done, total: None, _database=runtime.database)
     for plugin in runtime.plugins.loaded.values():
         for importer in plugin.importers:
             if importer.demo:
                 await importer.run(context, {})
+    async with runtime.database.tenant(tenant.id) as db:
+        payload = orjson.dumps({"email": f"job@{tenant.slug}.example"}).decode()
+        await enqueue(db, NewJob(name="commerce.tell_of_low_stock", version=1, payload=payload, attempts=1))
 
 
 def arguments_with(tool: Tool, row_id: int) -> dict[str, Any]:

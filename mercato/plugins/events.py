@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
 
+from mercato.plugins.payloads import Fault, faults_in
 from mercato.tenancy.rows import utc_now
 from mercato.tools.context import Context
 from mercato.tools.schema import Schema, input_schema
@@ -47,6 +49,10 @@ class Event(Generic[Data]):
     def schema(self) -> Schema:
         """The JSON Schema of what it tells."""
         return input_schema(TypeAdapter(self.model))
+
+    def faults(self, data: Mapping[str, Any]) -> Sequence[Fault]:
+        """Return all that keeps data from being what it tells; nothing where that fits."""
+        return faults_in(self.model, data)
 
     async def publish(self, ctx: Context, data: Data) -> None:
         """Tell it, in the transaction of `ctx.db`: each job that is declared `on` it runs once after the commit.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -13,6 +13,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
 from mercato.plugins.events import Event, TenantEvent
+from mercato.plugins.payloads import Fault, faults_of
 from mercato.plugins.schedules import Schedule
 from mercato.tenancy import ledger
 from mercato.tenancy.rows import utc_now
@@ -44,7 +45,11 @@ class Permanent(Exception):
 
 
 class InvalidPayload(Permanent):
-    """The payload does not fit the job's parameters."""
+    """The payload does not fit the job's parameters; the text names the first of its faults."""
+
+    def __init__(self, message: str, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(message)
+        self.faults = faults or [Fault("payload", message)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +157,18 @@ class Job(Generic[Parameters, Returned]):
         """Return a payload as it is stored. Raises `InvalidPayload`."""
         text = self._validated(payload).model_dump_json(exclude_unset=True)
         if len(text) > LARGEST_PAYLOAD_BYTES:
-            raise InvalidPayload(
-                f"{self.name}: the payload has {len(text):,} bytes; {LARGEST_PAYLOAD_BYTES:,} are the most. "
-                "Store what is large, and pass its id."
-            )
+            reason = f"has {len(text):,} bytes; {LARGEST_PAYLOAD_BYTES:,} are the most. "
+            reason += "Store what is large, and pass its id"
+            raise InvalidPayload(f"{self.name}: the payload {reason}.", [Fault("payload", reason)])
         return text
+
+    def faults(self, payload: Payload) -> Sequence[Fault]:
+        """Return all that keeps it from being enqueued with a payload; nothing where that fits."""
+        try:
+            self.dump(payload)
+        except InvalidPayload as error:
+            return error.faults
+        return ()
 
     def load(self, version: int, payload: Payload) -> dict[str, Any]:
         """Return the arguments of the function from what was stored. Raises `InvalidPayload`."""
@@ -171,9 +183,8 @@ class Job(Generic[Parameters, Returned]):
         try:
             return self._model.model_validate(dict(payload))
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(map(str, first["loc"])) or "payload"
-            raise InvalidPayload(f"{self.name}: `{place}`: {first['msg']}") from None
+            faults = faults_of(error)
+            raise InvalidPayload(f"{self.name}: `{faults[0].field}` {faults[0].reason}", faults) from None
 
     @cached_property
     def _hints(self) -> dict[str, Any]:

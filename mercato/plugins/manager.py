@@ -211,8 +211,8 @@ def _names(plugin: Plugin) -> Iterator[tuple[str, str]]:
             yield from (("tool", name) for name in (tool.name, *tool.aliases))
         yield from (("resource", resource.uri) for resource in category.resources)
         yield from (("prompt", prompt.name) for prompt in category.prompts)
-    yield from (("job", job.name) for job in plugin.jobs)
-    yield from (("event", event.name) for event in plugin.events)
+    declared: list[Job[..., Any] | Event[Any]] = [*plugin.jobs, *plugin.events]
+    yield from (("job or event", one.name) for one in declared)
     yield from (("importer", importer.name) for importer in plugin.importers)
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from mercato.plugins.manager import Plugins
+from mercato.plugins.manager import Plugin, Plugins
 from mercato.server.changes import Change, ChangeBus
 from mercato.server.health import probe
 from mercato.server.usage import admitted_on
@@ -55,6 +55,10 @@ class ServerAdministration:
     def disabled_plugins(self) -> Sequence[DisabledPlugin]:
         """Return the plugins that do not, in the order in which they failed."""
         return [DisabledPlugin(failure.plugin, failure.stage, failure.reason) for failure in self._plugins.failures]
+
+    def declarations(self) -> Sequence[Plugin]:
+        """Return the plugins that serve with all that they declare, by name."""
+        return [plugin for _, plugin in sorted(self._plugins.loaded.items())]
 
     def tool_names(self) -> frozenset[str]:
         """Return the names of all tools, and those that they had before."""

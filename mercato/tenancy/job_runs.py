@@ -63,7 +63,7 @@ class Figures:
     oldest_due_at: datetime | None
 
 
-_COLUMNS = [col(getattr(JobRun, name)) for name in Run.__dataclass_fields__]
+COLUMNS = [col(getattr(JobRun, name)) for name in Run.__dataclass_fields__]
 
 
 @asynccontextmanager
@@ -84,7 +84,7 @@ async def read_runs(
 ) -> list[Run]:
     """Return runs, the newest first."""
     statement = (
-        sa.select(*_COLUMNS).where(_within(scope)).order_by(col(JobRun.id).desc()).limit(min(limit, LONGEST_LIST))
+        sa.select(*COLUMNS).where(_within(scope)).order_by(col(JobRun.id).desc()).limit(min(limit, LONGEST_LIST))
     )
     if states:
         statement = statement.where(col(JobRun.state).in_(states))
@@ -97,7 +97,7 @@ async def read_runs(
 
 async def read_run(connection: AsyncConnection, scope: Scope, run_id: int) -> Run:
     """Return one run. Raises `NotFound`."""
-    found = (await connection.execute(sa.select(*_COLUMNS).where(_within(scope), col(JobRun.id) == run_id))).first()
+    found = (await connection.execute(sa.select(*COLUMNS).where(_within(scope), col(JobRun.id) == run_id))).first()
     if found is None:
         raise NotFound(f"There is no run {run_id}.")
     return Run(**found._mapping)
@@ -105,10 +105,14 @@ async def read_run(connection: AsyncConnection, scope: Scope, run_id: int) -> Ru
 
 async def read_figures(connection: AsyncConnection, scope: Scope) -> list[Figures]:
     """Return how many runs there are, by job and state."""
+    return [Figures(*row) for row in await connection.execute(select_figures().where(_within(scope)))]
+
+
+def select_figures() -> sa.Select[*tuple[Any, ...]]:
+    """Return the statement that counts runs, whoever they are for."""
     state, name = col(JobRun.state), col(JobRun.name)
     oldest = sa.func.min(sa.case((state.in_(("queued", "retrying")), col(JobRun.due_at))))
-    statement = sa.select(name, state, sa.func.count(), oldest).where(_within(scope)).group_by(name, state)
-    return [Figures(*row) for row in await connection.execute(statement.order_by(name, state))]
+    return sa.select(name, state, sa.func.count(), oldest).group_by(name, state).order_by(name, state)
 
 
 async def cancel(connection: AsyncConnection, scope: Scope, run_id: int) -> State:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
@@ -63,6 +63,9 @@ class Administration(Protocol):
 
     def disabled_plugins(self) -> Sequence[DisabledPlugin]:
         """Return the plugins that do not, with the reason."""
+
+    def declarations(self) -> Sequence[Any]:
+        """Return the plugins that serve with all that they declare: each a `Plugin` of `mercato.plugins.manager`."""
 
     def tool_names(self) -> frozenset[str]:
         """Return the names of all tools, and those that they had before."""

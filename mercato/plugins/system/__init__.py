@@ -1,12 +1,34 @@
-"""System: the state of the server, and of the tenant on it: configuration, members, audit, plugins, usage."""
+"""System: the state of the server, and of the tenant on it: configuration, members, audit, plugins, usage, jobs."""
 
 from __future__ import annotations
 
 from mercato import Category, hookimpl
-from mercato.plugins.system import audit, audit_export, configuration, health, plugins, profile, usage, users
+from mercato.plugins.system import (
+    audit,
+    audit_export,
+    background,
+    configuration,
+    health,
+    job_runs,
+    plugins,
+    profile,
+    usage,
+    users,
+)
 from mercato.plugins.system.category import system
 
-__all__ = ["audit", "audit_export", "configuration", "health", "plugins", "profile", "usage", "users"]
+__all__ = [
+    "audit",
+    "audit_export",
+    "background",
+    "configuration",
+    "health",
+    "job_runs",
+    "plugins",
+    "profile",
+    "usage",
+    "users",
+]
 
 
 @hookimpl

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from mercato import Category
 
-system = Category("system", "Health, configuration, members, audit log and plugins.")
+system = Category("system", "Health, configuration, members, audit log, jobs and plugins.")
