@@ -24,7 +24,7 @@ def tools(runtime):
 
 @pytest.fixture(scope="module")
 def reference():
-    """The script that writes the page of tools; it has no suffix, as commands have none."""
+    """The script that writes the reference; it has no suffix, as commands have none."""
     path = str(ROOT / "scripts" / "generate-reference")
     loader = importlib.machinery.SourceFileLoader("generate_reference", path)
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
@@ -120,9 +120,16 @@ def test_no_tool_costs_more_than_a_model_should_spend_on_it(tools, reference):
     assert sum(costs.values()) <= MOST_TOKENS_IN_ALL
 
 
-def test_the_page_of_tools_is_what_the_script_writes(reference):
-    text = reference.page(reference.loaded_categories()).rstrip("\n") + "\n"
-    assert reference.PAGE.read_text(encoding="utf-8") == text, "run scripts/generate-reference"
+@pytest.mark.parametrize("name", ["tools.md", "events-and-jobs.md"])
+def test_the_pages_of_the_reference_are_what_the_script_writes(reference, name):
+    path = reference.FOLDER / name
+    assert path.read_text(encoding="utf-8") == reference.pages()[path], "run scripts/generate-reference"
+
+
+def test_a_page_tells_of_every_event_and_job(reference):
+    text = (reference.FOLDER / "events-and-jobs.md").read_text(encoding="utf-8")
+    declared = [one.name for plugin in reference.built_ins() for one in (*plugin.events, *plugin.jobs)]
+    assert [name for name in declared if f"`{name}`" not in text] == []
 
 
 async def test_every_tool_is_listed_to_an_owner_and_refuses_what_it_does_not_know(tools, mcp):

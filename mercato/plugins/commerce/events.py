@@ -10,10 +10,10 @@ from mercato import Event
 class StockRanLow(BaseModel):
     """A variant of which there is little left."""
 
-    product_id: int
-    product: str
-    variant_id: int
-    variant: str
+    product_id: int = Field(description="Whose variant it is.")
+    product: str = Field(description="The product's title.")
+    variant_id: int = Field(description="What runs low.")
+    variant: str = Field(description="The variant's title.")
     units: int = Field(description="What is left.")
     threshold: int = Field(description="At this many or fewer it counts as low.")
 
