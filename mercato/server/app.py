@@ -19,7 +19,7 @@ from mercato.plugins.manager import Found
 from mercato.server.auth.challenge import Challenges
 from mercato.server.auth.middleware import Authentication
 from mercato.server.gauges import watch, watch_streams
-from mercato.server.health import probe
+from mercato.server.health import job_state, probe
 from mercato.server.logs import AccessLog
 from mercato.server.mcp.announcement import announce
 from mercato.server.mcp.callers import HttpCallers
@@ -236,7 +236,7 @@ async def _healthz(request: Request) -> JSONResponse:
 
 
 async def _readyz(request: Request) -> JSONResponse:
-    """Say whether it can do its work: 503 without the database; Redis and plugins are told of, but do not stop it."""
+    """Say whether it can do its work: 503 without the database. Redis, plugins, jobs are told of, but stop nothing."""
     runtime: Runtime = request.app.state.runtime
     services = await probe(runtime.database, runtime.redis)
     ready = services["database"].healthy
@@ -245,6 +245,7 @@ async def _readyz(request: Request) -> JSONResponse:
         "services": {name: service.public() for name, service in services.items()},
         "limits": "counted by this process alone" if runtime.limiter.local else "shared",
         "plugins": {"loaded": sorted(runtime.plugins.loaded), "disabled": _disabled(runtime)},
+        "jobs": await job_state(runtime, look=ready),
     }
     return JSONResponse(body, status_code=200 if ready else 503)
 

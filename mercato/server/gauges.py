@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.pool import QueuePool
@@ -40,6 +41,7 @@ def watch(runtime: Runtime) -> None:
         label="role",
     )
     metrics.gauge("mercato_plugins_disabled", "Plugins that are left out.", lambda: len(runtime.plugins.failures))
+    _watch_jobs(runtime)
 
 
 def watch_streams(metrics: Metrics, listening: Listening, writers: Writers) -> None:
@@ -49,6 +51,30 @@ def watch_streams(metrics: Metrics, listening: Listening, writers: Writers) -> N
         "Open streams, by kind.",
         lambda: {"listen": listening.count, "session": len(writers.all())},
         label="kind",
+    )
+
+
+def _watch_jobs(runtime: Runtime) -> None:
+    metrics, samples = runtime.metrics, runtime.job_samples
+    metrics.before_page.append(samples.refresh)
+    shown = {
+        "waiting": ("mercato_jobs_waiting", "Runs that wait, in the whole ledger."),
+        "due": ("mercato_jobs_due", "Those of them that could begin now."),
+        "oldest_due_s": ("mercato_jobs_oldest_due_seconds", "For how long the oldest of these has been due."),
+        "running": ("mercato_jobs_running", "Runs that some worker is at."),
+    }
+    for figure, (name, text) in shown.items():
+        metrics.gauge(name, text, partial(samples.of, figure), label="job")
+    metrics.gauge("mercato_jobs_dead", "Runs that have failed for good.", lambda: samples.dead.value or {}, label="job")
+    metrics.gauge(
+        "mercato_jobs_running_here",
+        "Runs that this process is at.",
+        lambda: 0 if runtime.worker is None else len(runtime.worker.running.runs),
+    )
+    metrics.gauge(
+        "mercato_job_worker",
+        "Whether this process works in the background.",
+        lambda: runtime.worker is not None and runtime.worker.is_working,
     )
 
 

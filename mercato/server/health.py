@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import structlog
@@ -13,8 +13,12 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
+from mercato.server.jobs.samples import BEHIND_S
 from mercato.tenancy.database import Database
 from mercato.tools.administration import ServiceName, Status
+
+if TYPE_CHECKING:
+    from mercato.server.runtime import Runtime
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -70,3 +74,16 @@ async def _timed(name: str, question: Callable[[], Awaitable[Any]]) -> Service:
 
 def _ms_since(began: float) -> float:
     return round((time.perf_counter() - began) * 1000, 2)
+
+
+async def job_state(runtime: Runtime, *, look: bool) -> dict[str, Any]:
+    """Return what anybody may know of jobs: whether this process works on them, and whether the ledger is behind.
+
+    Without `look` the ledger is not asked.
+    """
+    oldest_due_s = await runtime.job_samples.oldest_due_s() if look else None
+    return {
+        "worker": "none here" if runtime.worker is None else "runs" if runtime.worker.is_working else "has ended",
+        "ledger": "unknown" if oldest_due_s is None else "behind" if oldest_due_s > BEHIND_S else "up to date",
+        "oldest_due_s": None if oldest_due_s is None else round(oldest_due_s, 1),
+    }

@@ -7,12 +7,14 @@ form that Prometheus reads. No label holds what a client may choose: tools are t
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 DURATIONS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """The upper bounds of the buckets that durations of calls fall into; one more holds what took longer."""
+JOB_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+"""The same for jobs: how long they took, and how late they began."""
 MOST_SERIES = 10_000
 """Of calls; outcomes of a tool beyond that are counted as `other`."""
 
@@ -60,7 +62,14 @@ class Metrics:
         """How many HTTP requests, by kind of address and status."""
         self.decisions: dict[tuple[str, str], int] = {}
         """How many decisions of the limits: what was decided and, for a refusal, the limit that was reached."""
+        self.job_runs: dict[tuple[str, str], int] = {}
+        """How many attempts of jobs have ended in this process, by job and what they came to."""
+        self.job_durations: dict[str, list[float]] = {}
+        self.job_delays: dict[str, list[float]] = {}
+        """Buckets as those of calls."""
         self.watched: list[Watched] = []
+        self.before_page: list[Callable[[], Awaitable[None]]] = []
+        """What is awaited before a page is read, for figures that must be fetched. Never raises."""
 
     def call(self, tool: str, era: str, outcome: str, seconds: float) -> None:
         """Count a call of a tool of the catalogue, when it has ended. About a microsecond, for it is on every path."""
@@ -94,6 +103,15 @@ class Metrics:
         key = ("limited", limit)
         self.decisions[key] = self.decisions.get(key, 0) + 1
 
+    def job_began(self, job: str, delay_s: float) -> None:
+        """Count how much later than it was due a job began."""
+        _observe(self.job_delays, job, JOB_SECONDS, delay_s)
+
+    def job_ended(self, job: str, outcome: str, seconds: float) -> None:
+        """Count an attempt of a job that has ended, by what the run is now, or why this process has it no more."""
+        self.job_runs[job, outcome] = self.job_runs.get((job, outcome), 0) + 1
+        _observe(self.job_durations, job, JOB_SECONDS, seconds)
+
     def gauge(self, name: str, text: str, read: Read, *, label: str | None = None) -> None:
         """Show a figure that goes up and down; `read` is called for each page, and returns several by `label`."""
         self.watched.append(Watched("gauge", name, text, label, read))
@@ -101,6 +119,12 @@ class Metrics:
     def counter(self, name: str, text: str, read: Read, *, label: str | None = None) -> None:
         """Show a figure that only grows; `read` is called for each page, and returns several by `label`."""
         self.watched.append(Watched("counter", name, text, label, read))
+
+
+def _observe(histograms: dict[str, list[float]], name: str, bounds: Sequence[float], seconds: float) -> None:
+    buckets = histograms.setdefault(name, [0] * (len(bounds) + 2))
+    buckets[bisect_left(bounds, seconds)] += 1
+    buckets[-1] += seconds
 
 
 def kind_of(path: str) -> str:

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from mercato.server.connection import BoundedConnection
-from mercato.server.metrics import DURATIONS_S, Metrics, Watched
+from mercato.server.metrics import DURATIONS_S, JOB_SECONDS, Metrics, Watched
 from mercato.server.settings import Settings, SettingsError
 from mercato.server.site import METRICS_PATH
 
@@ -27,7 +27,6 @@ _FAMILIES: dict[str, type[GaugeMetricFamily] | type[CounterMetricFamily]] = {
     "gauge": GaugeMetricFamily,
     "counter": CounterMetricFamily,
 }
-_BOUNDS = [*(f"{bound:g}" for bound in DURATIONS_S), "+Inf"]
 
 
 class MetricsPage:
@@ -36,6 +35,7 @@ class MetricsPage:
     def __init__(self, metrics: Metrics, key: str | None) -> None:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Figures(metrics))
+        self._before = metrics.before_page
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
@@ -56,6 +56,8 @@ class MetricsPage:
 
     async def _page(self, scope: Scope) -> Response:
         """Read the figures here, at one moment, and write them out in a thread: that takes tens of milliseconds."""
+        for fetch in self._before:
+            await fetch()
         encode, content_type = choose_encoder(Headers(scope=scope).get("accept", ""))
         text = await asyncio.to_thread(encode, _Read(list(self._registry.collect())))
         return Response(text, headers={"content-type": content_type})
@@ -117,10 +119,24 @@ class _Figures(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return every family."""
+        metrics = self._metrics
         yield self._calls()
-        yield self._durations()
+        yield _histogram(
+            "mercato_call_duration_seconds", "How long calls took.", "tool", DURATIONS_S, metrics.durations
+        )
         yield self._requests()
         yield self._decisions()
+        yield self._job_runs()
+        yield _histogram(
+            "mercato_job_duration_seconds", "How long attempts of jobs took.", "job", JOB_SECONDS, metrics.job_durations
+        )
+        yield _histogram(
+            "mercato_job_start_delay_seconds",
+            "How much later than they were due jobs began.",
+            "job",
+            JOB_SECONDS,
+            metrics.job_delays,
+        )
         for watched in self._metrics.watched:
             yield _family(watched)
 
@@ -129,13 +145,6 @@ class _Figures(Collector):
         family = CounterMetricFamily("mercato_calls", "Calls of tools that have ended.", labels=labels)
         for key, count in self._metrics.calls.items():
             family.add_metric(key, count)
-        return family
-
-    def _durations(self) -> Metric:
-        family = HistogramMetricFamily("mercato_call_duration_seconds", "How long calls took.", labels=("tool",))
-        for tool, (*buckets, seconds) in self._metrics.durations.items():
-            counts = list(zip(_BOUNDS, accumulate(buckets), strict=True))
-            family.add_metric((tool,), buckets=counts, sum_value=seconds)
         return family
 
     def _requests(self) -> Metric:
@@ -151,6 +160,23 @@ class _Figures(Collector):
         for key, count in self._metrics.decisions.items():
             family.add_metric(key, count)
         return family
+
+    def _job_runs(self) -> Metric:
+        labels = ("job", "outcome")
+        family = CounterMetricFamily("mercato_job_runs", "Attempts of jobs that have ended here.", labels=labels)
+        for key, count in self._metrics.job_runs.items():
+            family.add_metric(key, count)
+        return family
+
+
+def _histogram(
+    name: str, text: str, label: str, bounds: Sequence[float], observed: Mapping[str, Sequence[float]]
+) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=(label,))
+    ends = [*(f"{bound:g}" for bound in bounds), "+Inf"]
+    for value, (*buckets, seconds) in observed.items():
+        family.add_metric((value,), buckets=list(zip(ends, accumulate(buckets), strict=True)), sum_value=seconds)
+    return family
 
 
 def _family(watched: Watched) -> Metric:

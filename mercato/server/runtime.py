@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from mcp.server import Server
@@ -24,6 +24,7 @@ from mercato.server.changes import ChangeBus
 from mercato.server.contexts import ContextFactory
 from mercato.server.engines import EngineError
 from mercato.server.guard import Budget, Guard
+from mercato.server.jobs.samples import JobSamples
 from mercato.server.limits.limiter import Limiter
 from mercato.server.mcp.callers import Callers
 from mercato.server.mcp.handlers import Handlers
@@ -45,6 +46,9 @@ from mercato.server.usage import UsageLedger
 from mercato.tenancy.database import Database
 from mercato.tenancy.passwords import Passwords
 from mercato.tenancy.secrets import KeyRing
+
+if TYPE_CHECKING:
+    from mercato.server.jobs.service import JobService
 
 VERSION = importlib.metadata.version("mercato")
 _HTTP_TIMEOUT_S = 20
@@ -81,6 +85,9 @@ class Runtime:
     passwords: Passwords
     throttle: Throttle
     oidc: OidcProvider | None
+    job_samples: JobSamples
+    worker: JobService | None = None
+    """What works in the background here, while it does."""
 
     def handlers(self, callers: Callers) -> Handlers:
         """Return handlers for one way of knowing the caller."""
@@ -173,6 +180,7 @@ async def _assembled(
         passwords=Passwords(),
         throttle=Throttle(redis),
         oidc=OidcProvider(settings.oidc, site.url(OIDC_CALLBACK)) if settings.oidc else None,
+        job_samples=JobSamples(database.pool),
     )
 
 

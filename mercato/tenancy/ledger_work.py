@@ -35,6 +35,8 @@ class Claimed:
     attempt: int
     attempts: int
     created_at: datetime
+    waited_s: float = 0
+    """For how long it could have begun."""
     task_id: UUID | None = None
     exchange: Mapping[str, Any] | None = None
 
@@ -43,7 +45,10 @@ class LeaseLost(Exception):
     """The row is not this worker's any more: its work must not be committed."""
 
 
-_CLAIMED = "jobs.id, tenant_id, name, version, payload, attempt, attempts, created_at, task_id, exchange"
+_CLAIMED = (
+    "jobs.id, tenant_id, name, version, payload, attempt, attempts, created_at,"
+    " extract(epoch from now() - due_at)::float8 as waited_s, task_id, exchange"
+)
 _RUNNING = f"""
     state = 'running', attempt = attempt + 1, worker = $2, rung_until = null,
     lease_until = now() + interval '{LEASE_S} seconds', started_at = coalesce(started_at, now())

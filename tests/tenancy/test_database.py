@@ -217,7 +217,8 @@ def test_only_the_ledger_has_the_pool_of_no_tenant():
     }
     of_the_server = {
         "contexts.py",
-        *(f"jobs/{name}.py" for name in ("core", "relay", "running", "service", "ticker", "working")),
+        *(f"jobs/{name}.py" for name in ("core", "relay", "running", "samples", "service", "ticker", "working")),
+        "runtime.py",
     }
-    of_tenancy = {"database", "job_purging", "ledger_choosing", "ledger_work", "ticks"}
+    of_tenancy = {"database", "job_backlog", "job_purging", "ledger_choosing", "ledger_work", "ticks"}
     assert naming == {f"server/{name}" for name in of_the_server} | {f"tenancy/{name}.py" for name in of_tenancy}

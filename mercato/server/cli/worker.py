@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,17 +16,22 @@ from mercato.server.cli.terminal import say, say_json, stop
 from mercato.server.engines import Engines
 
 if TYPE_CHECKING:
+    from mercato.server.runtime import Runtime
     from mercato.server.settings import Settings
 
 
 def worker(
     slots: Annotated[int, typer.Option(min=1, max=500, help="How many jobs run at once.")] = 20,
     patience: Annotated[int, typer.Option(min=0, help="How many seconds running jobs get at the end.")] = 30,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Have a page of metrics on this port.")
+    ] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Run jobs in the background, until Ctrl-C. Start as many as you like, anywhere: each job runs in one of them."""
-    settings = read_settings(data_dir)
+    # Of the environment's port a server on this machine may be in need.
+    settings = read_settings(data_dir).model_copy(update={"metrics_port": metrics_port})
     with started_engines(settings) as engines:
         import uvloop
 
@@ -51,6 +58,7 @@ async def _work(settings: Settings, engines: Engines, slots: int, patience_s: in
     async with (
         open_tracing(os.environ, VERSION) as tracing,
         open_runtime(settings, addresses, tracing=tracing) as runtime,
+        _showing_metrics(settings, runtime),
         working(runtime, addresses.redis_url, slots, patience_s=patience_s) as service,
     ):
         name = service.worker if service is not None else ""
@@ -59,3 +67,17 @@ async def _work(settings: Settings, engines: Engines, slots: int, patience_s: in
         else:
             say(f"mercato works as {name}, on {slots} jobs at once   (Ctrl-C ends it)")
         await ended.wait()
+
+
+@asynccontextmanager
+async def _showing_metrics(settings: Settings, runtime: Runtime) -> AsyncIterator[None]:
+    if settings.metrics_port is None:
+        yield
+        return
+    from mercato.server.gauges import watch
+    from mercato.server.metrics_page import MetricsPage, serving_metrics
+
+    watch(runtime)
+    key = None if settings.metrics_key is None else settings.metrics_key.get_secret_value()
+    async with serving_metrics(settings, MetricsPage(runtime.metrics, key)):
+        yield

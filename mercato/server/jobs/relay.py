@@ -41,6 +41,11 @@ class Relay:
         self._listening: Any = None
         self._tasks: list[asyncio.Task[None]] = []
 
+    @property
+    def is_ringing(self) -> bool:
+        """Whether it was started, and none of its parts has ended."""
+        return bool(self._tasks) and not any(task.done() for task in self._tasks)
+
     def wake(self) -> None:
         """Look now."""
         self._due.set()

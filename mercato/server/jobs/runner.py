@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -18,6 +19,7 @@ from mercato.plugins.jobs import Job, Permanent, Retry
 from mercato.server.jobs.batch import Batch
 from mercato.server.jobs.opening import Opening, Settled
 from mercato.server.jobs.running import Run, Running
+from mercato.server.metrics import Metrics
 from mercato.tenancy import audit, ledger_choosing, ledger_work
 from mercato.tenancy.ledger import State
 from mercato.tools.errors import NotConnected, ToolError
@@ -36,12 +38,18 @@ class Runner:
     """Runs rows of the jobs that it knows, each at most once at a time."""
 
     def __init__(
-        self, running: Running, jobs: Mapping[str, Job[..., Any]], opening: Opening, told: Told | None = None
+        self,
+        running: Running,
+        jobs: Mapping[str, Job[..., Any]],
+        opening: Opening,
+        metrics: Metrics,
+        told: Told | None = None,
     ) -> None:
         self._running = running
         self._pool, self._worker = running.pool, running.worker
         self._jobs = jobs
         self._opening = opening
+        self._metrics = metrics
         self._told = told
         self.limits = {
             job.name: ledger_choosing.Limit(job.name, job.concurrency, job.tenant_concurrency)
@@ -82,24 +90,36 @@ class Runner:
         return [one.id in ours for one in ended]
 
     async def _run(self, run: Run) -> None:
-        """Work, and write down what became of it: every way out of the function ends in one of these."""
+        """Work, and count it."""
+        name, began = run.claimed.name, time.perf_counter()
+        self._metrics.job_began(name, run.claimed.waited_s)
+        state = await self._worked(run)
+        self._metrics.job_ended(name, state or run.why or "lost", time.perf_counter() - began)
+        if state is not None and self._told is not None:
+            await self._told(run.claimed, state)
+
+    async def _worked(self, run: Run) -> State | None:
+        """Work, and write down what became of it: every way out of the function ends in one of these.
+
+        Returns what the run is now, or None where it is not this worker's any more.
+        """
         claimed = run.claimed
         try:
-            await self._work(run)
-            await self._say(claimed, "done")
+            return await self._work(run)
         except Settled as settled:
-            await self._say(claimed, settled.state)
+            return settled.state
         except asyncio.CancelledError:
             if run.why == "cancelled":
-                await self._fail(run, "cancelled", "cancelled", None)
-            elif run.why is None:
-                await self._failed(run, RuntimeError("it was cancelled, and nobody had asked for that"))
+                return await self._fail(run, "cancelled", "cancelled", None)
+            if run.why is None:
+                return await self._failed(run, RuntimeError("it was cancelled, and nobody had asked for that"))
         except ledger_work.LeaseLost:
             log.warning("a job was taken from this worker: its writes were undone", **_named(claimed))
         except Exception as error:  # noqa: BLE001  # the edge: whatever a job raises is its failure
-            await self._failed(run, error)
+            return await self._failed(run, error)
+        return None
 
-    async def _work(self, run: Run) -> None:
+    async def _work(self, run: Run) -> State | None:
         claimed, job = run.claimed, self._jobs[run.claimed.name]
         arguments = job.load(claimed.version, claimed.payload)
         async with self._opening.open(job, claimed) as ctx:
@@ -111,41 +131,38 @@ class Runner:
             wrote = ctx._db is not None and ctx._db.is_writing
             if wrote:
                 await ledger_work.finish_within(ctx.db, done, self._worker)
-        if not wrote:
-            await self._tell(claimed, done)
+        return "done" if wrote else await self._tell(claimed, done)
 
-    async def _tell(self, claimed: ledger_work.Claimed, done: ledger_work.Done) -> None:
+    async def _tell(self, claimed: ledger_work.Claimed, done: ledger_work.Done) -> State | None:
         """Say that a run is done that wrote nothing; a database that is away gets some time to come back."""
         for wait_s in _TELL_AGAIN_S:
             try:
-                if not await self._ends.ask(done):
-                    log.warning("a job was taken from this worker after it was done", **_named(claimed))
-                return
+                if await self._ends.ask(done):
+                    return "done"
+                log.warning("a job was taken from this worker after it was done", **_named(claimed))
+                return None
             except _OUTAGES:
                 await asyncio.sleep(wait_s)
         log.error("a job is done, and the database does not take it down: it will run again", **_named(claimed))
+        return None
 
-    async def _failed(self, run: Run, error: Exception) -> None:
+    async def _failed(self, run: Run, error: Exception) -> State | None:
         claimed, job = run.claimed, self._jobs[run.claimed.name]
         wait_s = _wait_s(job, claimed, error)
         kind, text = type(error).__name__, _text(error)
         known = isinstance(error, Retry | Permanent | ToolError)
         log.warning("a job failed", **_named(claimed), kind=kind, error=text, exc_info=None if known else error)
-        await self._fail(run, text, kind, wait_s)
+        return await self._fail(run, text, kind, wait_s)
 
-    async def _fail(self, run: Run, text: str, kind: str, wait_s: float | None) -> None:
+    async def _fail(self, run: Run, text: str, kind: str, wait_s: float | None) -> State | None:
         claimed, spent = run.claimed, 0 if run.meter is None else run.meter.cents
         failed = ledger_work.Failed(claimed.id, claimed.attempt, text, kind, wait_s, spent)
         with suppress(*_OUTAGES):  # the lease runs out then, and the run is taken back
             state = await ledger_work.fail(self._pool, failed, self._worker)
-            if state is not None:
-                await self._say(claimed, state)
             if state == "dead":
                 log.error("a job is dead", **_named(claimed), kind=failed.error_kind, error=failed.error)
-
-    async def _say(self, claimed: ledger_work.Claimed, state: State) -> None:
-        if self._told is not None:
-            await self._told(claimed, state)
+            return state
+        return None
 
 
 def _wait_s(job: Job[..., Any], claimed: ledger_work.Claimed, error: Exception) -> float | None:

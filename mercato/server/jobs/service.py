@@ -15,6 +15,7 @@ from mercato.server.jobs.relay import Relay
 from mercato.server.jobs.runner import Runner, Told
 from mercato.server.jobs.running import Running
 from mercato.server.jobs.ticker import Ticker
+from mercato.server.metrics import Metrics
 from mercato.tenancy.system_pool import SystemPool
 
 STOP_S = 5.0
@@ -36,15 +37,22 @@ class JobService:
         jobs: Iterable[Job[..., Any]],
         opening: Opening,
         worker: str,
+        metrics: Metrics | None = None,
         told: Told | None = None,
     ) -> None:
         every = {job.name: job for job in jobs}
         self.worker = worker
+        self.metrics = metrics or Metrics()
         self.provider = provider
         self.running = Running(pool, worker)
-        self.runner = Runner(self.running, every, opening, told)
+        self.runner = Runner(self.running, every, opening, self.metrics, told)
         self.relay = Relay(pool, provider, list(every), self.runner.limits, self.running.look_now)
         self.ticker = Ticker(pool, list(every.values()))
+
+    @property
+    def is_working(self) -> bool:
+        """Whether it looks for work."""
+        return self.relay.is_ringing
 
     async def start(self) -> None:
         """Begin to work."""

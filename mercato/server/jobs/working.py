@@ -59,7 +59,7 @@ def job_service(runtime: Runtime, provider: Provider, worker: str) -> JobService
             await runtime.changes.publish(Change("task", claimed.tenant_id, claimed.task_id.hex))
 
     openings = _Openings(runtime, worker)
-    return JobService(runtime.database.pool, provider, every_job(runtime), openings, worker, told)
+    return JobService(runtime.database.pool, provider, every_job(runtime), openings, worker, runtime.metrics, told)
 
 
 @asynccontextmanager
@@ -76,7 +76,9 @@ async def working(
     worker = worker_name()
     service = job_service(runtime, ArqProvider(redis_url, worker, slots), worker)
     await service.start()
+    runtime.worker = service
     try:
         yield service
     finally:
+        runtime.worker = None
         await service.stop(patience_s)

@@ -1,0 +1,63 @@
+"""Backlog: what waits and runs in the ledger now, of all tenants or of one (`tenant_id`).
+
+It is read by the indexes that workers use, so that a long history costs nothing; only the dead are counted in all rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mercato.tenancy.ledger import ENDED
+from mercato.tenancy.system_pool import SystemPool
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits (`due` of it could begin now) and runs of one job. `oldest_due_s` is 0 where nothing is due."""
+
+    name: str
+    waiting: int
+    due: int
+    running: int
+    oldest_due_s: float
+
+
+_OF_TENANT = "($1::bigint is null or tenant_id = $1)"
+_BACKLOG = f"""
+    select name, sum(waiting)::bigint, sum(due)::bigint, sum(running)::bigint, max(oldest_due_s)::float8 from (
+        select name, count(*) as waiting, count(*) filter (where due_at <= now()) as due, 0 as running,
+            greatest(0, extract(epoch from now() - min(due_at))) as oldest_due_s
+        from mercato.jobs where state in ('queued', 'retrying') and {_OF_TENANT} group by name
+        union all
+        select name, 0, 0, count(*), 0 from mercato.jobs where state = 'running' and {_OF_TENANT} group by name
+    ) as part group by name order by name
+"""  # noqa: S608
+_DEAD = "select name, count(*) from mercato.jobs where state = 'dead' group by name"
+_ENDED = f"""
+    select name, state, count(*) from mercato.jobs
+    where state in {ENDED!r} and finished_at > now() - $2 * interval '1 second' and {_OF_TENANT} group by name, state
+"""  # noqa: S608
+_BUSY = f"""
+    select worker, count(*) from mercato.jobs where state = 'running' and {_OF_TENANT} group by worker order by worker
+"""  # noqa: S608
+
+
+async def read_backlog(pool: SystemPool, tenant_id: int | None = None) -> list[Backlog]:
+    """Return what waits and runs, by job."""
+    return [Backlog(*row) for row in await pool.fetch(_BACKLOG, tenant_id)]
+
+
+async def count_dead(pool: SystemPool) -> dict[str, int]:
+    """Return how many runs are dead, by job. Looks at every row that is kept: not to be asked all the time."""
+    return dict(await pool.fetch(_DEAD))
+
+
+async def count_ended(pool: SystemPool, within_s: float, tenant_id: int | None = None) -> dict[tuple[str, str], int]:
+    """Return how many runs ended in the last seconds, by job and state."""
+    rows = await pool.fetch(_ENDED, tenant_id, within_s)
+    return {(name, state): runs for name, state, runs in rows}
+
+
+async def read_busy(pool: SystemPool, tenant_id: int | None = None) -> dict[str, int]:
+    """Return how many runs each worker is at; those that are at none are not known of."""
+    return dict(await pool.fetch(_BUSY, tenant_id))
