@@ -6,7 +6,7 @@ The clock is the database's: what a worker's own clock says decides nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -144,11 +144,39 @@ async def take_turn(pool: SystemPool, name: str, work: Any) -> int:
 
 
 _PAUSE = """
-    insert into mercato.schedules (name, tenant_id, looked_until, paused) values ($1, $2, now(), $3)
-    on conflict (name, tenant_id) do update set paused = excluded.paused
+    insert into mercato.schedules (name, tenant_id, looked_until, paused) values ($1, $2, now(), true)
+    on conflict (name, tenant_id) do update set paused = true where not schedules.paused returning id
+"""
+_RESUME = "update mercato.schedules set paused = false where name = $1 and tenant_id = $2 and paused returning id"
+_PAUSED = """
+    select schedules.name, coalesce(slug, '') from mercato.schedules left join mercato.tenants on tenants.id = tenant_id
+    where paused order by 1, 2
 """
 
 
-async def pause(pool: SystemPool, name: str, tenant_id: int, *, paused: bool) -> None:
-    """Pause a schedule, or let it go on; for a tenant, or (tenant 0) for all. What was missed is caught up with."""
-    await pool.fetch(_PAUSE, name, tenant_id, paused)
+async def pause(pool: SystemPool, name: str, tenant_id: int, *, paused: bool) -> bool:
+    """Pause a schedule, or let it go on; for a tenant, or (tenant 0) for all. Return whether that changed anything.
+
+    What was missed is caught up with, by the schedule's rule.
+    """
+    return bool(await pool.fetch(_PAUSE if paused else _RESUME, name, tenant_id))
+
+
+@dataclass(slots=True)
+class Paused:
+    """For whom a schedule is paused: for all, and for tenants, by their slugs."""
+
+    for_all: bool = False
+    tenants: list[str] = field(default_factory=list)
+
+
+async def read_paused(pool: SystemPool) -> dict[str, Paused]:
+    """Return the schedules that are paused for anybody, by the names of their jobs."""
+    found: dict[str, Paused] = {}
+    for name, slug in await pool.fetch(_PAUSED):
+        paused = found.setdefault(name, Paused())
+        if slug:
+            paused.tenants.append(slug)
+        else:
+            paused.for_all = True
+    return found

@@ -218,6 +218,8 @@ def test_only_the_ledger_has_the_pool_of_no_tenant():
     of_the_server = {
         "contexts.py",
         *(f"jobs/{name}.py" for name in ("core", "relay", "running", "samples", "service", "ticker", "working")),
+        "cli/schedules.py",
+        "cli/watching.py",
         "runtime.py",
     }
     of_tenancy = {"database", "job_backlog", "job_purging", "ledger_choosing", "ledger_work", "ticks"}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mercato.server.cli import schedules, watching
 from mercato.server.cli.session import AsJson, DataDir, read_settings, with_runtime
 from mercato.server.cli.terminal import say_either, say_json, say_table, stop
 
@@ -120,32 +121,10 @@ def replay(run_id: RunId, data_dir: DataDir = None, as_json: AsJson = False) -> 
     say_either(as_json, {"run": new_id, "replays": run_id}, f"Run {new_id} is queued: it replays {run_id}.")
 
 
-@app.command("schedules")
-def schedules(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """List what runs by the clock, and when next."""
-
-    async def work(runtime: Runtime) -> list[dict[str, Any]]:
-        from mercato.server.jobs.working import every_job
-        from mercato.tenancy.rows import utc_now
-
-        return [
-            {
-                "job": job.name,
-                "cron": job.schedule.cron,
-                "clock": "each tenant's" if job.each_tenant else "UTC",
-                "next": None if job.each_tenant else job.schedule.next(utc_now()),
-                "catch_up": job.schedule.catch_up,
-            }
-            for job in every_job(runtime)
-            if job.schedule is not None
-        ]
-
-    rows = with_runtime(read_settings(data_dir), work)
-    if as_json:
-        say_json(rows)
-    else:
-        columns = ("job", "cron", "clock", "next", "catch_up")
-        say_table("Schedules", columns, [[row[name] for name in columns] for row in rows])
+app.command("schedules")(schedules.schedules)
+app.command("pause")(schedules.pause)
+app.command("resume")(schedules.resume)
+app.command("watch")(watching.watch)
 
 
 def _act(tenant: str | None, data_dir: Any, act: Callable[[AsyncConnection, Scope], Awaitable[Any]]) -> Any:

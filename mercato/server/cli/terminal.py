@@ -6,7 +6,10 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _WIDE = 200
 
@@ -28,16 +31,23 @@ def say_json(value: Any) -> None:
     say(json.dumps(value, default=_plain, ensure_ascii=False))
 
 
-def say_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write a table to stdout."""
-    from rich.console import Console
+def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], caption: str | None = None) -> Table:
+    """Return a table to be shown."""
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*("" if cell is None else str(_plain(cell)) for cell in row))
+    return table
+
+
+def say_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], caption: str | None = None) -> None:
+    """Write a table to stdout."""
+    from rich.console import Console
+
+    table = table_of(title, columns, rows, caption)
     shown = Console()
     if not shown.is_terminal:  # a program reads it, or a file keeps it: nothing there is as narrow as 80 columns
         shown = Console(width=_WIDE)

@@ -1,0 +1,177 @@
+"""`mercato jobs`: schedules that are paused and go on, and the view of what waits and runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import signal
+import sys
+
+import anyio
+import pytest
+from typer.testing import CliRunner
+
+from mercato.plugins.jobs import job
+from mercato.plugins.schedules import Schedule
+from mercato.server.cli import app
+from mercato.server.jobs import working
+from mercato.tenancy import audit
+from tests.server.jobs import probe
+
+
+@job("probe.nightly", schedule=Schedule("30 2 * * *"), each_tenant=True)
+async def nightly(ctx) -> None:
+    """Run each night."""
+
+
+@pytest.fixture
+def environment(runtime, mercato_addresses):
+    return {
+        "MERCATO_DATA_DIR": str(runtime.settings.data_dir),
+        "DATABASE_URL": mercato_addresses.database_url,
+        "REDIS_URL": mercato_addresses.redis_url,
+        "COLUMNS": "200",
+    }
+
+
+@pytest.fixture
+def run(environment, monkeypatch):
+    """Run `mercato jobs`, in a thread of its own; a job that runs for each tenant is among the deployment's."""
+    monkeypatch.setattr(working, "CORE_JOBS", (*working.CORE_JOBS, nightly))
+
+    async def run_it(*arguments):
+        command = ["jobs", *arguments]
+        return await anyio.to_thread.run_sync(lambda: CliRunner().invoke(app, command, env=environment))
+
+    return run_it
+
+
+@pytest.fixture(autouse=True)
+async def no_schedules(runtime):
+    yield
+    await runtime.database.pool.fetch("delete from mercato.schedules")
+
+
+async def _paused(run):
+    listed = json.loads((await run("schedules", "--json")).stdout)
+    return {one["job"]: (one["paused"], one["paused_for"]) for one in listed}
+
+
+async def test_a_schedule_is_paused_for_one_tenant_and_goes_on(runtime, acme, globex, run):
+    said = await run("pause", "probe.nightly", "--tenant", acme.slug)
+    assert (said.exit_code, said.output) == (0, f"probe.nightly is paused for {acme.slug}.\n")
+    assert (await _paused(run))["probe.nightly"] == (False, [acme.slug])
+    again = await run("pause", "probe.nightly", "--tenant", acme.slug, "--json")
+    assert json.loads(again.stdout) == {
+        "job": "probe.nightly",
+        "tenant": acme.slug,
+        "paused": True,
+        "changed": False,
+        "paused_for_all": False,
+    }
+    assert (await run("resume", "probe.nightly", "--tenant", globex.slug)).output.endswith(
+        f"was not paused for {globex.slug}.\n"
+    )
+    assert (await run("resume", "probe.nightly", "--tenant", acme.slug)).output.endswith(f"goes on for {acme.slug}.\n")
+    assert (await _paused(run))["probe.nightly"] == (False, [])
+    for tenant, actions in ((acme, ["jobs.resume", "jobs.pause"]), (globex, [])):
+        async with runtime.database.tenant(tenant.id) as db:
+            entries = (await audit.list_entries(db, limit=10)).items
+        assert [one.action for one in entries if one.action.startswith("jobs.")] == actions
+
+
+async def test_a_schedule_is_paused_for_all(acme, run):
+    assert (await run("pause", "probe.nightly")).output == "probe.nightly is paused for all.\n"
+    assert (await run("pause", "core.purge_jobs")).exit_code == 0
+    assert await _paused(run) == {"core.purge_jobs": (True, []), "probe.nightly": (True, [])}
+    assert "for all" in (await run("schedules")).output
+    left = await run("resume", "probe.nightly", "--tenant", acme.slug)
+    assert left.output == f"probe.nightly was not paused for {acme.slug}. It is paused for all, though.\n"
+    assert (await run("resume", "probe.nightly")).output == "probe.nightly goes on for all.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("probe.nightli",), "Did you mean probe.nightly?"),
+        (("something.else",), "`mercato jobs schedules` lists them."),
+        (("core.purge_jobs", "--tenant", "TENANT"), "runs once for everybody: leave --tenant out."),
+        (("probe.nightly", "--tenant", "nobody-at-all"), "nobody-at-all"),
+    ],
+)
+@pytest.mark.parametrize("command", ["pause", "resume"])
+async def test_what_cannot_be_paused_is_refused(acme, run, command, arguments, said):
+    refused = await run(command, *(acme.slug if one == "TENANT" else one for one in arguments))
+    assert refused.exit_code == 1
+    assert said in refused.output
+
+
+async def test_where_nobody_watches_the_view_is_shown_once(acme, globex, here, enqueue, run):
+    await enqueue(acme, probe.keep, name="done")
+    await here.run_all()
+    await enqueue(acme, probe.keep, name="waits")
+    await enqueue(globex, probe.note, word="waits")
+    told = json.loads((await run("watch", "--tenant", acme.slug, "--json")).stdout)
+    [one] = told["jobs"]
+    assert 0 <= one.pop("oldest_due_s") < 60
+    assert one == {"job": "probe.keep", "waiting": 1, "due": 1, "running": 0}
+    assert told["ended_last_minute"] == [{"job": "probe.keep", "state": "done", "runs": 1}]
+    assert told["workers"] == {}
+    shown = await run("watch")
+    assert shown.exit_code == 0
+    assert shown.output.index("probe.keep") < shown.output.index("probe.note")
+    assert "done a second in the last minute; 0 running." in shown.output
+    refused = await run("watch", "--tenant", "nobody-at-all")
+    assert (refused.exit_code, "nobody-at-all" in refused.output) == (1, True)
+
+
+async def test_the_view_names_who_is_at_what(runtime, acme, here, enqueue, run):
+    run_id = await enqueue(acme, probe.hold, name="held")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(here.service.runner.handle(run_id))
+        await probe.gates["held"].started.wait()
+        told = json.loads((await run("watch", "--tenant", acme.slug, "--json")).stdout)
+        shown = (await run("watch", "--tenant", acme.slug)).output
+        probe.gates["held"].free.set()
+    assert told["workers"] == {here.service.worker: 1}
+    assert f"1 running, at {here.service.worker} (1)." in shown
+
+
+async def test_on_a_terminal_the_view_goes_on_until_it_is_interrupted(acme, globex, enqueue, environment):
+    await enqueue(acme, probe.keep, name="first")
+    ours, theirs = pty.openpty()
+    script = "from mercato.server.cli import main; main()"
+    arguments = ("-c", script, "jobs", "watch", "--tenant", acme.slug, "--every", "0.5")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, stdout=theirs, env={**os.environ, **environment, "TERM": "xterm"}
+    )
+    os.close(theirs)
+    seen = ""
+    try:
+        with anyio.fail_after(60):
+            while "probe.keep" not in seen:
+                seen += await _read(ours)
+            assert "probe.note" not in seen
+            await enqueue(acme, probe.note, word="later")
+            while "probe.note" not in seen:
+                seen += await _read(ours)
+            process.send_signal(signal.SIGINT)
+            while piece := await _read(ours):  # what is not read keeps it from ending
+                seen += piece
+            assert await process.wait() == 0
+    finally:
+        os.close(ours)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert "Traceback" not in seen
+
+
+async def _read(end):
+    """Return what has come; nothing at the end, which Linux tells as an error."""
+    try:
+        return (await anyio.to_thread.run_sync(os.read, end, 65_536)).decode(errors="replace")
+    except OSError:
+        return ""
