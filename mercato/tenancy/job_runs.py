@@ -171,7 +171,9 @@ async def retry(connection: AsyncConnection, scope: Scope, run_id: int, attempts
         .returning(col(JobRun.id))
     )
     if (await connection.execute(statement)).first() is None:
-        await _refuse(connection, scope, run_id, "has not failed, waits under its key, or is a task,", "retried")
+        await _refuse(
+            connection, scope, run_id, "has not failed, waits already under its key, or is a task,", "retried"
+        )
     await connection.execute(RING)
 
 

@@ -52,6 +52,7 @@ class JobRun(TenantOwned, table=True):
         sa.Index("ix_jobs_running", "name", "tenant_id", postgresql_where=sa.text("state = 'running'")),
         sa.Index(None, "tenant_id", "id"),
         sa.Index("ix_jobs_finished_at", "finished_at", postgresql_where=sa.text(f"state in {ENDED!r}")),
+        sa.Index("ix_jobs_dead", "name", postgresql_where=sa.text("state = 'dead'")),
         sa.Index("uq_jobs_task_id", "task_id", unique=True, postgresql_where=sa.text("task_id is not null")),
         sa.Index("ix_jobs_open_tasks", "tenant_id", postgresql_where=sa.text(_IS_OPEN_TASK)),
         {"schema": CORE_SCHEMA, "postgresql_with": {"fillfactor": 70}},

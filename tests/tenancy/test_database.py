@@ -220,7 +220,17 @@ def test_only_the_ledger_has_the_pool_of_no_tenant():
         *(f"jobs/{name}.py" for name in ("core", "relay", "running", "samples", "service", "ticker", "working")),
         "cli/schedules.py",
         "cli/watching.py",
+        "mcp/tasks/run_tool.py",
         "runtime.py",
     }
-    of_tenancy = {"database", "job_backlog", "job_purging", "ledger_choosing", "ledger_work", "ticks"}
+    of_tenancy = {
+        "database",
+        "exports",
+        "job_backlog",
+        "job_purging",
+        "ledger_choosing",
+        "ledger_work",
+        "tasks",
+        "ticks",
+    }
     assert naming == {f"server/{name}" for name in of_the_server} | {f"tenancy/{name}.py" for name in of_tenancy}

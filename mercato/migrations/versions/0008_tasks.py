@@ -29,13 +29,14 @@ def upgrade() -> None:
         schema="mercato",
         postgresql_where=sa.text("task_id is not null"),
     )
+    op.create_index("ix_jobs_dead", "jobs", ["name"], schema="mercato", postgresql_where=sa.text("state = 'dead'"))
     op.create_index("ix_jobs_open_tasks", "jobs", ["tenant_id"], schema="mercato", postgresql_where=sa.text(OPEN_TASK))
 
 
 def downgrade() -> None:
     """Remove them; what waits for an answer will never get one."""
     op.execute("update mercato.jobs set state = 'cancelled', finished_at = now() where state = 'waiting'")
-    for index in ("ix_jobs_open_tasks", "uq_jobs_task_id"):
+    for index in ("ix_jobs_open_tasks", "ix_jobs_dead", "uq_jobs_task_id"):
         op.drop_index(index, "jobs", schema="mercato")
     _states(BEFORE)
     for column in ("exchange", "task_id"):

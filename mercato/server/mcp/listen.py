@@ -8,24 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import mcp_types as mcp
-import orjson
 import structlog
-from mcp.server.subscriptions import (
-    SUBSCRIPTION_ID_META_KEY,
-    PromptsListChanged,
-    ResourcesListChanged,
-    ResourceUpdated,
-    ServerEvent,
-    ToolsListChanged,
-)
 from mcp.shared.inbound import InboundModernRoute, classify_inbound_request, find_duplicated_routing_header
-from mcp_types import SERVER_INFO_META_KEY
 from mcp_types.methods import validate_client_request
 from mcp_types.version import LATEST_MODERN_VERSION
 from pydantic import ValidationError
@@ -33,13 +23,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from mercato.plugins.catalog import Catalog, Visible
+from mercato.plugins.catalog import Catalog
 from mercato.server.auth.directory import LONGEST_AGE_S, Caller
 from mercato.server.changes import Change, ChangeBus
-from mercato.server.mcp.delivery import TRANSPORT
-from mercato.server.mcp.frames import PING, STREAM_HEADERS, frame
+from mercato.server.mcp.frames import PING
+from mercato.server.mcp.listen_stream import LookAgain, Stream, Watched
 from mercato.server.mcp.messages import Message, error_response, limit_response
-from mercato.server.mcp.streams import MOST_STREAMS, MOST_URIS, is_readable
+from mercato.server.mcp.streams import MOST_STREAMS, MOST_URIS
 from mercato.server.mcp.subscriptions import events_of
 from mercato.server.mcp.tasks.store import TaskStore
 from mercato.tenancy.database import is_outage
@@ -52,22 +42,9 @@ log = structlog.stdlib.get_logger(__name__)
 METHOD = "subscriptions/listen"
 KEEPALIVE_S = 15
 _TICK_S = 1.0
-_MOST_WAITING_BYTES = 256 * 1024
 _LONGEST_URIS = 32 * 1024
 _RETRY_S = 30
 MOST_TASKS = 100
-_LISTS: dict[type[ServerEvent], tuple[str, str]] = {
-    ToolsListChanged: ("tools_list_changed", "notifications/tools/list_changed"),
-    PromptsListChanged: ("prompts_list_changed", "notifications/prompts/list_changed"),
-    ResourcesListChanged: ("resources_list_changed", "notifications/resources/list_changed"),
-}
-"""Of each list: where it is asked for, and how a change of it is called."""
-_ON_THE_WIRE: dict[type[ServerEvent], str] = {
-    ToolsListChanged: "toolsListChanged",
-    PromptsListChanged: "promptsListChanged",
-    ResourcesListChanged: "resourcesListChanged",
-}
-LookAgain = Callable[[], Awaitable[Caller | None]]
 
 
 class Listening:
@@ -78,8 +55,8 @@ class Listening:
         self._store = tasks
         self._changes = changes
         self._server_info = server_info
-        self._of_tenant: dict[int, set[_Stream]] = {}
-        self._due: deque[tuple[float, _Stream]] = deque()
+        self._of_tenant: dict[int, set[Stream]] = {}
+        self._due: deque[tuple[float, Stream]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._looking_after: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] | None = None
@@ -130,7 +107,7 @@ class Listening:
             return refusal.status_code
         del refusal
         watched = await self._watched(wanted, caller.principal)
-        stream = _Stream(scope, send, request_id, wanted, caller.sees(self._catalog), look_again, self._server_info)
+        stream = Stream(scope, send, request_id, wanted, caller.sees(self._catalog), look_again, self._server_info)
         stream.watched = watched
         head, headers = headers, ()
         del (
@@ -175,20 +152,20 @@ class Listening:
             return limit_response(request_id, reached)
         return None
 
-    async def _watched(self, wanted: mcp.SubscriptionFilter, principal: Principal) -> _Watched | None:
+    async def _watched(self, wanted: mcp.SubscriptionFilter, principal: Principal) -> Watched | None:
         """Return the tasks of this credential that a request wants to be told of, if there are any."""
         texts = (wanted.model_extra or {}).get("taskIds")
         if not isinstance(texts, list) or not texts:
             return None
         owned = await self._store.owned(principal, [text for text in texts if isinstance(text, str)])
-        return _Watched(principal, owned) if owned else None
+        return Watched(principal, owned) if owned else None
 
-    async def _tell_settled(self, stream: _Stream) -> None:
+    async def _tell_settled(self, stream: Stream) -> None:
         """Tell of what needs no more waiting: it may have come to that before the stream was there."""
         for task_id in stream.watched.task_ids if stream.watched is not None else ():
             await self._tell_task(stream, task_id, only_settled=True)
 
-    async def _tell_task(self, stream: _Stream, task_id: str, *, only_settled: bool = False) -> None:
+    async def _tell_task(self, stream: Stream, task_id: str, *, only_settled: bool = False) -> None:
         if stream.watched is None:
             return
         try:
@@ -204,7 +181,7 @@ class Listening:
 
     def _hear(self, change: Change) -> None:
         if change.tenant_id:
-            streams: Collection[_Stream] = self._of_tenant.get(change.tenant_id, ())
+            streams: Collection[Stream] = self._of_tenant.get(change.tenant_id, ())
         else:
             streams = [stream for some in self._of_tenant.values() for stream in some]
         if not streams:
@@ -238,7 +215,7 @@ class Listening:
             if old:
                 self._start(self._look_at(old))
 
-    async def _look_at(self, streams: Collection[_Stream]) -> None:
+    async def _look_at(self, streams: Collection[Stream]) -> None:
         for stream in streams:  # one after the other: those of one credential are answered from memory
             try:
                 await stream.look_again(self._catalog)
@@ -251,136 +228,6 @@ class Listening:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-class _Watched(NamedTuple):
-    """The tasks that a stream tells of, and whose they are."""
-
-    principal: Principal
-    task_ids: frozenset[str]
-
-
-class _Stream:
-    """One stream."""
-
-    __slots__ = (
-        "_id",
-        "_lists",
-        "_look_again",
-        "_pump",
-        "_queue",
-        "_send",
-        "_server_info",
-        "_transport",
-        "_uris",
-        "has_ended",
-        "looked_at",
-        "readable",
-        "watched",
-    )
-
-    def __init__(
-        self,
-        scope: Scope,
-        send: Send,
-        request_id: Any,
-        wanted: mcp.SubscriptionFilter,
-        visible: Visible,
-        look_again: LookAgain,
-        server_info: dict[str, Any],
-    ) -> None:
-        self._transport: Any = scope.get("extensions", {}).get(TRANSPORT)
-        self._send = send
-        self._id = request_id
-        self._lists = tuple(kind for kind, (asked_for, _) in _LISTS.items() if getattr(wanted, asked_for))
-        self._uris = tuple(dict.fromkeys(wanted.resource_subscriptions or ()))
-        self._look_again = look_again
-        self._server_info = server_info
-        self._queue: list[bytes] | None = None
-        self._pump: asyncio.Task[None] | None = None
-        self.looked_at = asyncio.get_running_loop().time()
-        self.has_ended = False
-        self.watched: _Watched | None = None
-        self.readable = self._may_read(visible)
-
-    async def begin(self, *headers: tuple[bytes, bytes]) -> None:
-        """Send the head and the acknowledgement of what is honoured."""
-        honoured: dict[str, Any] = {_ON_THE_WIRE[kind]: True for kind in self._lists}
-        if self.readable:
-            honoured["resourceSubscriptions"] = sorted(self.readable)
-        if self.watched is not None:
-            honoured["taskIds"] = sorted(self.watched.task_ids)
-        params = {"notifications": honoured, "_meta": {SUBSCRIPTION_ID_META_KEY: self._id}}
-        first = _event({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params})
-        await self._send({"type": "http.response.start", "status": 200, "headers": [*STREAM_HEADERS, *headers]})
-        await self._send({"type": "http.response.body", "body": first, "more_body": True})
-
-    def tell(self, event: ServerEvent) -> None:
-        """Send an event, if it was asked for and may be known."""
-        meta = {SUBSCRIPTION_ID_META_KEY: self._id}
-        if isinstance(event, ResourceUpdated):
-            if event.uri in self.readable:
-                self._notify("notifications/resources/updated", {"uri": event.uri, "_meta": meta})
-            return
-        if type(event) in self._lists:
-            self._notify(_LISTS[type(event)][1], {"_meta": meta})
-
-    def tell_task(self, shown: dict[str, Any]) -> None:
-        """Send what there is to say of a task."""
-        self._notify("notifications/tasks", {**shown, "_meta": {SUBSCRIPTION_ID_META_KEY: self._id}})
-
-    def _notify(self, method: str, params: dict[str, Any]) -> None:
-        self.write(_event({"jsonrpc": "2.0", "method": method, "params": params}))
-
-    async def look_again(self, catalog: Catalog) -> None:
-        """Look whether the credential is good still, and what it may read; end the stream if it is not."""
-        self.looked_at = asyncio.get_running_loop().time()
-        caller = await self._look_again()
-        if caller is None:
-            self.end()
-        elif not self.has_ended:
-            self.readable = self._may_read(caller.sees(catalog))
-
-    def end(self) -> None:
-        """End the stream: its last frame is the result of the request."""
-        if not self.has_ended:
-            meta = {SUBSCRIPTION_ID_META_KEY: self._id, SERVER_INFO_META_KEY: self._server_info}
-            result = {"resultType": "complete", "_meta": meta}
-            self.write(_event({"jsonrpc": "2.0", "id": self._id, "result": result}))
-            self.has_ended = True
-
-    def leave(self) -> None:
-        """The client is gone, or the stream is over."""
-        self.has_ended = True
-        self._queue = None
-        if self._pump is not None:
-            self._pump.cancel()
-
-    def write(self, frame: bytes) -> None:
-        """Write a frame. A client that does not read loses its connection: it asks again, and then reads anew."""
-        if self.has_ended:
-            return
-        if self._queue is None:
-            self._queue = []
-        self._queue.append(frame)
-        if sum(map(len, self._queue)) > _MOST_WAITING_BYTES:
-            log.warning("a stream was ended: its client does not read")
-            self.leave()
-            if self._transport is not None:
-                self._transport.abort()
-        elif self._pump is None:
-            self._pump = asyncio.create_task(self._write_all())
-
-    async def _write_all(self) -> None:
-        try:
-            while self._queue:
-                chunk, self._queue = b"".join(self._queue), None
-                await self._send({"type": "http.response.body", "body": chunk, "more_body": not self.has_ended})
-        finally:
-            self._pump = None
-
-    def _may_read(self, visible: Visible) -> frozenset[str]:
-        return frozenset(uri for uri in self._uris if is_readable(visible, uri))
 
 
 def is_well_formed(scope: Scope, message: Message) -> bool:
@@ -399,7 +246,3 @@ def wanted_of(params: dict[str, Any]) -> mcp.SubscriptionFilter | None:
         return mcp.SubscriptionsListenRequestParams.model_validate(params, by_name=False).notifications
     except ValidationError:
         return None
-
-
-def _event(message: dict[str, Any]) -> bytes:
-    return frame(orjson.dumps(message))

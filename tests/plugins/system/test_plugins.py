@@ -23,7 +23,7 @@ async def test_plugins_that_serve_are_listed_with_what_they_bring(mcp, runtime):
         "origin": "built in",
         "version": runtime.plugins.loaded["system"].version,
         "categories": ["system"],
-        "tool_count": 17,
+        "tool_count": 18,
         "stage": None,
         "reason": None,
     }
