@@ -102,6 +102,7 @@ class Job(Generic[Parameters, Returned]):
     schedule: Schedule | None = None
     each_tenant: bool = False
     requires: tuple[str, ...] = ()
+    integration: str | None = None
     on: Event[Any] | None = None
     largest_result_bytes: int = LARGEST_RESULT_BYTES
 
@@ -116,6 +117,11 @@ class Job(Generic[Parameters, Returned]):
     def description(self) -> str:
         """Its docstring, for people."""
         return " ".join((inspect.getdoc(self.function) or "").split())
+
+    @property
+    def talks_to(self) -> str | None:
+        """The integration whose outages its runs wait out."""
+        return self.integration or (self.requires[0] if len(self.requires) == 1 else None)
 
     @property
     def parameters(self) -> list[str]:
@@ -215,6 +221,7 @@ def job(
     schedule: Schedule | None = None,
     each_tenant: bool = False,
     requires: tuple[str, ...] = (),
+    integration: str | None = None,
     on: Event[Any] | None = None,
     largest_result_bytes: int = LARGEST_RESULT_BYTES,
 ) -> Callable[[Callable[..., Awaitable[Returned]]], Job[..., Returned]]:
@@ -224,8 +231,9 @@ def job(
     not fit needs another `version`, and `upgrade`, which makes the payload of this version out of an older one.
     At most `concurrency` of it run at once everywhere, `tenant_concurrency` for one tenant. With `schedule` it runs by
     the clock, with `each_tenant` once for each active tenant by that tenant's clock, where `requires` is connected.
-    With `on` it runs for each event of that kind, which is its one parameter. What it returns is kept, as JSON of
-    `largest_result_bytes` at most.
+    With `on` it runs for each event of that kind, which is its one parameter. `integration` names the outside service
+    it talks to, where that is not the only one it `requires`: while that is away its runs wait, and lose no attempt.
+    What it returns is kept, as JSON of `largest_result_bytes` at most.
     """
 
     def declare(function: Callable[..., Awaitable[Returned]]) -> Job[..., Returned]:
@@ -242,6 +250,7 @@ def job(
             schedule=schedule,
             each_tenant=each_tenant,
             requires=requires,
+            integration=integration,
             on=on,
             largest_result_bytes=largest_result_bytes,
         )

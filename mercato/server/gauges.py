@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.pool import QueuePool
 
+from mercato.server.stored_gauges import StoredGauges
+
 if TYPE_CHECKING:
     from mercato.server.mcp.listen import Listening
     from mercato.server.mcp.sessions.writers import Writers
@@ -40,6 +42,7 @@ def watch(runtime: Runtime) -> None:
         lambda: _in_use(runtime.database),
         label="role",
     )
+    StoredGauges(runtime.database.pool).watch(metrics)
     metrics.gauge("mercato_plugins_disabled", "Plugins that are left out.", lambda: len(runtime.plugins.failures))
     _watch_jobs(runtime)
 

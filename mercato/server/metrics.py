@@ -20,7 +20,6 @@ MOST_SERIES = 10_000
 
 Read = Callable[[], float | Mapping[str, float]]
 """Returns a figure, or several by the value of their label."""
-
 _KINDS = {
     "/mcp": "mcp",
     "/sse": "sse",

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import Field
 
 from mercato.tenancy.database import TenantDatabase
@@ -124,6 +125,7 @@ _TYPES = (
     sa.bindparam("task_id", type_=sa.Uuid),
     sa.bindparam("exchange", type_=sa.String),
 )
+_ENQUEUE_FOR_ALL = sa.text(_ENQUEUE.format(tenant="0")).bindparams(*_TYPES)
 _ENQUEUE_HERE = sa.text(_ENQUEUE.format(tenant=CURRENT_TENANT)).bindparams(*_TYPES)
 _WAITING = sa.text(
     "select id from mercato.jobs where tenant_id = "  # noqa: S608
@@ -134,7 +136,22 @@ _WAITING = sa.text(
 async def enqueue(db: TenantDatabase, new: NewJob) -> int:
     """Store a run in the transaction of `db`; return its id, or that of the one with the same key that waits."""
     connection = await db.session.connection()
-    values = {
+    values = _values(new)
+    while True:
+        stored = (await connection.execute(_ENQUEUE_HERE, values)).first()
+        if stored is None:  # it waits, or has just begun
+            stored = (await connection.execute(_WAITING, {"name": new.name, "key": new.key})).first()
+        if stored is not None:
+            return int(stored[0])
+
+
+async def enqueue_for_deployment(connection: AsyncConnection, new: NewJob) -> None:
+    """Store a run of one of the deployment's own jobs, in a transaction of the system."""
+    await connection.execute(_ENQUEUE_FOR_ALL, _values(new))
+
+
+def _values(new: NewJob) -> dict[str, Any]:
+    return {
         "name": new.name,
         "version": new.version,
         "payload": new.payload,
@@ -145,9 +162,3 @@ async def enqueue(db: TenantDatabase, new: NewJob) -> int:
         "task_id": new.task_id,
         "exchange": new.exchange,
     }
-    while True:
-        stored = (await connection.execute(_ENQUEUE_HERE, values)).first()
-        if stored is None:  # it waits, or has just begun
-            stored = (await connection.execute(_WAITING, {"name": new.name, "key": new.key})).first()
-        if stored is not None:
-            return int(stored[0])

@@ -13,11 +13,12 @@ RUNG_S = 5
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most so many runs of a job at once: everywhere, and for one tenant."""
+    """What holds the runs of a job back: so many at once at most, everywhere and for one tenant; an open circuit."""
 
     name: str
     everywhere: int | None
     tenant: int | None
+    integration: str | None = None
 
 
 # The lanes are the tenants that have something waiting, each by its priorities: found by jumping over the index. Of
@@ -38,12 +39,18 @@ _RING = f"""
         from mercato.jobs where state = 'running' group by 1, 2
     ), busy_tenants as (
         select tenant, sum(runs) as runs from busy group by 1
-    ), full_jobs as (
+    ), held as (
         select wanted.name, null::bigint as tenant from unnest($2::text[], $3::int[]) as wanted (name, most)
         where (select sum(runs) from busy where busy.name = wanted.name) >= wanted.most
         union all
         select wanted.name, busy.tenant from unnest($2::text[], $4::int[]) as wanted (name, most)
         join busy on busy.name = wanted.name and busy.runs >= wanted.most
+        union all
+        select wanted.name, circuits.tenant_id from unnest($2::text[], $6::text[]) as wanted (name, integration)
+        join mercato.circuits on circuits.integration = wanted.integration and (
+            open_until > now()
+            or exists (select from mercato.jobs where jobs.id = trial_job_id and state = 'running')
+        )
     ), due as (
         select one.id, lanes.tenant, lanes.priority, one.due_at,
             coalesce(busy_tenants.runs, 0)
@@ -54,8 +61,8 @@ _RING = f"""
                 and priority = lanes.priority and due_at <= now() and (rung_until is null or rung_until <= now())
                 and name = any($5::text[])
                 and not exists (
-                    select from full_jobs where full_jobs.name = waiting.name
-                        and (full_jobs.tenant is null or full_jobs.tenant = lanes.tenant)
+                    select from held where held.name = waiting.name
+                        and (held.tenant is null or held.tenant = lanes.tenant)
                 )
                 and (key is null or not exists (
                     select from mercato.jobs as running where running.state = 'running'
@@ -77,4 +84,5 @@ _RING = f"""
 async def ring(pool: SystemPool, most: int, names: Sequence[str], limits: Sequence[Limit] = ()) -> list[int]:
     """Choose rows of these jobs that are due, fairly among tenants, and mark them as rung; return their ids."""
     columns = ([one.name for one in limits], [one.everywhere for one in limits], [one.tenant for one in limits])
-    return [row[0] for row in await pool.fetch(_RING, most, *columns, names)]
+    integrations = [one.integration for one in limits]
+    return [row[0] for row in await pool.fetch(_RING, most, *columns, names, integrations)]

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from mercato.tenancy import circuits
 from mercato.tenancy.database import TenantDatabase
 from mercato.tenancy.ledger import State
 from mercato.tenancy.ledger_choosing import Limit
@@ -25,7 +26,7 @@ LONGEST_ERROR = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A row that this worker has now. `attempt` counts from 1."""
+    """A row that this worker has now. `attempt` counts from 1. `is_watched`: its integration did not answer lately."""
 
     id: int
     tenant_id: int
@@ -39,6 +40,7 @@ class Claimed:
     """For how long it could have begun."""
     task_id: UUID | None = None
     exchange: Mapping[str, Any] | None = None
+    is_watched: bool = False
 
 
 class LeaseLost(Exception):
@@ -54,13 +56,23 @@ _RUNNING = f"""
     lease_until = now() + interval '{LEASE_S} seconds', started_at = coalesce(started_at, now())
 """
 _CLAIM = f"""
+    with watched as materialized (
+        select wanted.name, circuits.tenant_id, opened_at from unnest($4::text[], $5::text[])
+            as wanted (name, integration) join mercato.circuits using (integration)
+    )
     update mercato.jobs set {_RUNNING}
     where id = any($1::bigint[]) and state in ('queued', 'retrying') and due_at <= now()
         and key is null and name <> all($3::text[])
-    returning {_CLAIMED}
+        and not exists (
+            select from watched where watched.name = jobs.name and watched.tenant_id = jobs.tenant_id
+                and opened_at is not null
+        )
+    returning {_CLAIMED}, exists (
+        select from watched where watched.name = jobs.name and watched.tenant_id = jobs.tenant_id
+    )
 """  # noqa: S608
 _OTHERS = """
-    select id, name from mercato.jobs
+    select id, tenant_id, name from mercato.jobs
     where id = any($1::bigint[]) and state in ('queued', 'retrying') and due_at <= now() order by id
 """
 _LOCK = "select pg_advisory_xact_lock(hashtextextended('mercato.jobs ' || $1, 0))"
@@ -85,17 +97,29 @@ _CLAIM_WITH_ROOM = f"""
 
 async def claim(pool: SystemPool, ids: Sequence[int], worker: str, limits: Mapping[str, Limit]) -> list[Claimed]:
     """Take rows that were rung, for as long as a lease; those that may not run now, or not again, are left out."""
-    claimed = await pool.fetch(_CLAIM, ids, worker, list(limits))
+    counted = [one.name for one in limits.values() if one.everywhere is not None or one.tenant is not None]
+    outside = [(one.name, one.integration) for one in limits.values() if one.integration is not None]
+    columns = [name for name, _ in outside], [integration for _, integration in outside]
+    claimed = [Claimed(*row) for row in await pool.fetch(_CLAIM, ids, worker, counted, *columns)]
     if len(claimed) < len(ids):
-        for job_id, name in await pool.fetch(_OTHERS, ids):
+        for job_id, tenant_id, name in await pool.fetch(_OTHERS, ids):
             limit = limits.get(name, Limit(name, None, None))
             async with pool.transaction() as connection:
-                await connection.execute(_LOCK, name)
-                rows = await connection.fetch(_CLAIM_WITH_ROOM, job_id, worker, limit.everywhere, limit.tenant)
-                if not rows:
-                    await connection.execute(_LATER, job_id)
-                claimed += rows
-    return [Claimed(*row) for row in claimed]
+                claimed += await _claim_alone(connection, job_id, tenant_id, worker, limit)
+    return claimed
+
+
+async def _claim_alone(connection: Any, job_id: int, tenant_id: int, worker: str, limit: Limit) -> list[Claimed]:
+    await connection.execute(_LOCK, limit.name)
+    admission = circuits.Admission(may_run=True, is_watched=False)
+    rows: list[Any] = []
+    if limit.integration is not None:
+        admission = await circuits.admit(connection, tenant_id, limit.integration, job_id)
+    if admission.may_run:
+        rows = await connection.fetch(_CLAIM_WITH_ROOM, job_id, worker, limit.everywhere, limit.tenant)
+    if not rows:
+        await connection.execute(_LATER, job_id)
+    return [Claimed(*(*row, admission.is_watched)) for row in rows]
 
 
 _RENEW = f"""
@@ -185,7 +209,7 @@ async def finish_within(db: TenantDatabase, ended: Done, worker: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A run that went wrong. `wait_s` until it is tried again; None where it is not."""
+    """A run that went wrong. `wait_s` until it is tried again; None where it is not. `counts`: as an attempt."""
 
     id: int
     attempt: int
@@ -193,6 +217,7 @@ class Failed:
     error_kind: str
     wait_s: float | None
     cost_cents: int = 0
+    counts: bool = True
 
 
 _IS_SUPERSEDED = """
@@ -202,14 +227,16 @@ _IS_SUPERSEDED = """
     )
 """
 """A younger one with the same key waits already: it stands for this one then."""
+_IS_DEAD = "($6::float8 is null or ($8::bool and attempt >= attempts))"
 _FAIL = f"""
     update mercato.jobs set
         state = case
             when cancel_asked then 'cancelled'
-            when $6::float8 is null or attempt >= attempts then 'dead'
+            when {_IS_DEAD} then 'dead'
             when {_IS_SUPERSEDED} then 'cancelled'
             else 'retrying' end,
-        finished_at = case when cancel_asked or $6 is null or attempt >= attempts or {_IS_SUPERSEDED} then now() end,
+        attempt = attempt - case when $8 then 0 else 1 end,
+        finished_at = case when cancel_asked or {_IS_DEAD} or {_IS_SUPERSEDED} then now() end,
         due_at = now() + coalesce($6, 0) * interval '1 second',
         error = $3, error_kind = $4, lease_until = null, worker = null, rung_until = null, cancel_asked = false,
         cost_cents = cost_cents + $7
@@ -222,7 +249,7 @@ async def fail(pool: SystemPool, failed: Failed, worker: str) -> State | None:
     """Take down a failure; return what the run is now, or None where it was not this worker's any more."""
     error = failed.error.replace("\0", "")[:LONGEST_ERROR]
     values = (failed.id, failed.attempt, error, failed.error_kind, worker, failed.wait_s, failed.cost_cents)
-    rows = await pool.fetch(_FAIL, *values)
+    rows = await pool.fetch(_FAIL, *values, failed.counts)
     return rows[0][0] if rows else None
 
 

@@ -204,6 +204,7 @@ async def test_the_system_role_reaches_only_what_must_be_read_before_the_tenant_
         "mercato.audit_entries",
         "mercato.audit_heads",
         "mercato.authorization_codes",
+        "mercato.circuits",
         "mercato.client_grants",
         "mercato.export_parts",
         "mercato.invitations",

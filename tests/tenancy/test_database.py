@@ -217,13 +217,15 @@ def test_only_the_ledger_has_the_pool_of_no_tenant():
     }
     of_the_server = {
         "contexts.py",
-        *(f"jobs/{name}.py" for name in ("core", "relay", "running", "samples", "service", "ticker", "working")),
-        "cli/schedules.py",
-        "cli/watching.py",
-        "mcp/tasks/run_tool.py",
         "runtime.py",
+        "gauges.py",
+        "stored_gauges.py",
+        *(f"cli/{name}.py" for name in ("circuits", "schedules", "watching")),
+        *(f"jobs/{name}.py" for name in ("core", "relay", "running", "samples", "service", "ticker", "working")),
+        "mcp/tasks/run_tool.py",
     }
     of_tenancy = {
+        "circuits",
         "database",
         "exports",
         "job_backlog",

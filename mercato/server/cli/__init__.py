@@ -7,6 +7,7 @@ import typer
 from mercato.server.cli import (
     audit,
     category,
+    circuits,
     client,
     doctor,
     grant,
@@ -38,6 +39,7 @@ app.command("worker")(worker.worker)
 app.command("migrate")(migrate.migrate)
 app.command("import", context_settings=importing.CONTEXT)(importing.import_)
 app.command("usage")(usage.usage)
+app.command("circuits")(circuits.circuits)
 app.add_typer(tenant.app, name="tenant")
 app.add_typer(user.app, name="user")
 app.add_typer(key.app, name="key")

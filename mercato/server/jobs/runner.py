@@ -18,9 +18,10 @@ from sqlalchemy.exc import DBAPIError
 from mercato.plugins.jobs import Job, Permanent, Retry
 from mercato.server.jobs.batch import Batch
 from mercato.server.jobs.opening import Opening, Settled
+from mercato.server.jobs.outages import is_outage_outside
 from mercato.server.jobs.running import Run, Running
 from mercato.server.metrics import Metrics
-from mercato.tenancy import audit, ledger_choosing, ledger_work
+from mercato.tenancy import audit, circuits, ledger_choosing, ledger_work
 from mercato.tenancy.ledger import State
 from mercato.tools.errors import NotConnected, ToolError
 
@@ -52,9 +53,9 @@ class Runner:
         self._metrics = metrics
         self._told = told
         self.limits = {
-            job.name: ledger_choosing.Limit(job.name, job.concurrency, job.tenant_concurrency)
+            job.name: ledger_choosing.Limit(job.name, job.concurrency, job.tenant_concurrency, job.talks_to)
             for job in jobs.values()
-            if job.concurrency is not None or job.tenant_concurrency is not None
+            if (job.concurrency, job.tenant_concurrency, job.talks_to) != (None, None, None)
         }
         self._claims: Batch[int, ledger_work.Claimed | None] = Batch(self._claim)
         self._ends: Batch[ledger_work.Done, bool] = Batch(self._finish)
@@ -124,14 +125,18 @@ class Runner:
         arguments = job.load(claimed.version, claimed.payload)
         async with self._opening.open(job, claimed) as ctx:
             run.meter = ctx._meter
-            async with asyncio.timeout(job.timeout_s):
+            async with asyncio.timeout(job.timeout_s) as run.clock:
                 result = _dumped(job, await job.function(ctx, **arguments))
             run.is_closing = True
             done = ledger_work.Done(claimed.id, claimed.attempt, result, ctx._meter.cents)
             wrote = ctx._db is not None and ctx._db.is_writing
             if wrote:
                 await ledger_work.finish_within(ctx.db, done, self._worker)
-        return "done" if wrote else await self._tell(claimed, done)
+        state: State | None = "done" if wrote else await self._tell(claimed, done)
+        if claimed.is_watched and job.talks_to is not None:
+            with suppress(*_OUTAGES):  # the next success says it again
+                await circuits.count_success(self._pool, claimed.tenant_id, job.talks_to, claimed.id)
+        return state
 
     async def _tell(self, claimed: ledger_work.Claimed, done: ledger_work.Done) -> State | None:
         """Say that a run is done that wrote nothing; a database that is away gets some time to come back."""
@@ -148,15 +153,26 @@ class Runner:
 
     async def _failed(self, run: Run, error: Exception) -> State | None:
         claimed, job = run.claimed, self._jobs[run.claimed.name]
-        wait_s = _wait_s(job, claimed, error)
         kind, text = type(error).__name__, _text(error)
+        if (wait_s := await self._outage(run, job.talks_to, error)) is not None:
+            log.warning("a job waits for an integration", **_named(claimed), integration=job.talks_to, error=text)
+            return await self._fail(run, text, kind, wait_s, counts=False)
         known = isinstance(error, Retry | Permanent | ToolError)
         log.warning("a job failed", **_named(claimed), kind=kind, error=text, exc_info=None if known else error)
-        return await self._fail(run, text, kind, wait_s)
+        return await self._fail(run, text, kind, _wait_s(job, claimed, error))
 
-    async def _fail(self, run: Run, text: str, kind: str, wait_s: float | None) -> State | None:
+    async def _outage(self, run: Run, integration: str | None, error: Exception) -> float | None:
+        """Count an outage of the integration; return for how long to put the run off where the circuit is open."""
+        is_late = run.clock is not None and run.clock.expired()
+        if integration is None or is_late or not is_outage_outside(error):
+            return None
+        with suppress(*_OUTAGES):
+            return await circuits.count_outage(self._pool, run.claimed.tenant_id, integration, run.claimed.id)
+        return None
+
+    async def _fail(self, run: Run, text: str, kind: str, wait_s: float | None, *, counts: bool = True) -> State | None:
         claimed, spent = run.claimed, 0 if run.meter is None else run.meter.cents
-        failed = ledger_work.Failed(claimed.id, claimed.attempt, text, kind, wait_s, spent)
+        failed = ledger_work.Failed(claimed.id, claimed.attempt, text, kind, wait_s, spent, counts)
         with suppress(*_OUTAGES):  # the lease runs out then, and the run is taken back
             state = await ledger_work.fail(self._pool, failed, self._worker)
             if state == "dead":

@@ -33,6 +33,7 @@ class Run:
     why: Why | None = None
     is_closing: bool = False
     meter: Meter | None = None
+    clock: asyncio.Timeout | None = None
 
     def end(self, why: Why) -> None:
         """Cancel it."""

@@ -15,6 +15,7 @@ from mercato.tenancy.grants import DisabledTool
 from mercato.tools.context import JobContext
 from mercato.tools.errors import ToolError
 from tests.inmemory import plugin
+from tests.server.jobs import partner
 
 AT_ONCE = Backoff(attempts=3, base_s=0, jitter=0)
 
@@ -127,5 +128,5 @@ async def spend(ctx: JobContext) -> None:
 
 
 category = Category("probe", "For the tests.")
-JOBS = [keep, fail, hold, slow, single, one_each, note, follow, large_result, linger, spend]
+JOBS = [keep, fail, hold, slow, single, one_each, note, follow, large_result, linger, spend, *partner.JOBS]
 FOUND = plugin("probe", register_categories=[category], register_jobs=JOBS, register_events=[sold])
