@@ -42,7 +42,7 @@ def watch(runtime: Runtime) -> None:
         lambda: _in_use(runtime.database),
         label="role",
     )
-    StoredGauges(runtime.database.pool).watch(metrics)
+    StoredGauges(runtime.database).watch(metrics)
     metrics.gauge("mercato_plugins_disabled", "Plugins that are left out.", lambda: len(runtime.plugins.failures))
     _watch_jobs(runtime)
 

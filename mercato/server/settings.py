@@ -103,6 +103,18 @@ class Settings(BaseSettings):
     job_slots: int = Field(
         default=20, ge=0, le=500, description="How many jobs `mercato serve` runs at once beside serving; 0 for none."
     )
+    usage_kept_months: int | None = Field(
+        default=None, ge=1, le=1_200, description="How many whole months of usage are kept; else all."
+    )
+    audit_kept_days: int | None = Field(
+        default=None, ge=30, le=36_500, description="How many days of the audit log are kept; else all."
+    )
+    alert_webhook_url: SecretStr | None = Field(
+        default=None, description="Where alerts are sent: https, or http on this machine."
+    )
+    alert_webhook_secret: SecretStr | None = Field(
+        default=None, min_length=16, description="What signs what is sent there (Standard Webhooks)."
+    )
     sse: bool = Field(default=True, description="Whether clients of 2024-11-05 are served too, at /sse.")
     session_idle_s: int = Field(
         default=1_800, ge=60, le=7 * 86_400, description="After how many idle seconds a session of a client ends."
@@ -149,6 +161,16 @@ class Settings(BaseSettings):
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         usual = parts.port in {None, 443 if parts.scheme == "https" else 80}
         return f"{parts.scheme}://{host}" if usual else f"{parts.scheme}://{host}:{parts.port}"
+
+    @field_validator("alert_webhook_url")
+    @classmethod
+    def _check_webhook(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            parts = urlsplit(url.get_secret_value())
+            is_here = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
+            if not parts.hostname or not (parts.scheme == "https" or is_here):
+                raise ValueError("it must begin with https://, or with http:// for this machine alone")
+        return url
 
     @field_validator("allowed_origins")
     @classmethod

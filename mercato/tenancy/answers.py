@@ -21,7 +21,7 @@ from mercato.tenancy.secrets import KeyRing, Place
 Status = Literal["committed", "delivered", "undelivered", "abandoned"]
 KEPT = timedelta(minutes=10)
 _MOST_FOUND = 20
-_SWEPT_AT_ONCE = 500
+_PURGED_AT_ONCE = 500
 
 
 class Answer(TenantOwned, table=True):
@@ -220,10 +220,15 @@ async def unmark(database: Database, mark_id: int) -> None:
         await (await session.connection()).execute(_UNMARK, {"id": mark_id})
 
 
-async def sweep(database: Database, now: datetime) -> int:
-    """Remove some of the rows that are past their time; return how many. Several processes may do it at once."""
-    async with database.system() as session:
-        return len((await (await session.connection()).execute(_SWEEP, {"before": now - KEPT})).all())
+async def purge_answers(database: Database, now: datetime) -> int:
+    """Remove the rows that are past their time, in lots that hold nobody up; return how many."""
+    total = 0
+    while True:
+        async with database.system() as session:
+            removed = len((await (await session.connection()).execute(_PURGE, {"before": now - KEPT})).all())
+        total += removed
+        if removed < _PURGED_AT_ONCE:
+            return total
 
 
 _KEEP = sa.insert(Answer).returning(
@@ -246,7 +251,7 @@ _DECIDE = sa.text(
 _UNMARK = sa.text("delete from mercato.answers where id = :id and status = 'abandoned'").bindparams(
     sa.bindparam("id", type_=sa.BigInteger)
 )
-_SWEEP = sa.text(
+_PURGE = sa.text(
     "delete from mercato.answers where id in (select id from mercato.answers where created_at <= :before"  # noqa: S608
-    f" order by created_at limit {_SWEPT_AT_ONCE} for update skip locked) returning id"
+    f" order by created_at limit {_PURGED_AT_ONCE} for update skip locked) returning id"
 ).bindparams(sa.bindparam("before", type_=sa.DateTime(timezone=True)))

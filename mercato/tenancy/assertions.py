@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql
 from sqlmodel import Field, SQLModel, col
 
 from mercato.tenancy.database import Database
-from mercato.tenancy.rows import CORE_SCHEMA, timestamp, utc_now
+from mercato.tenancy.rows import CORE_SCHEMA, timestamp
 from mercato.tenancy.signing import digest
 
 
@@ -24,9 +24,14 @@ class UsedAssertion(SQLModel, table=True):
 
 
 async def use_assertion(database: Database, client_id: str, assertion_id: str, expires_at: datetime) -> bool:
-    """Note that an assertion was shown; return whether that was the first time. Expired ones are forgotten."""
+    """Note that an assertion was shown; return whether that was the first time."""
     key = digest(f"{client_id}\n{assertion_id}")
     insert = postgresql.insert(UsedAssertion).values(digest=key, expires_at=expires_at).on_conflict_do_nothing()
     async with database.system() as session:
-        await session.exec(sa.delete(UsedAssertion).where(col(UsedAssertion.expires_at) < utc_now()))
         return (await session.exec(insert.returning(col(UsedAssertion.digest)))).first() is not None
+
+
+async def purge_assertions(database: Database, now: datetime) -> int:
+    """Forget assertions that have expired; return how many."""
+    async with database.system() as session:
+        return (await session.exec(sa.delete(UsedAssertion).where(col(UsedAssertion.expires_at) < now))).rowcount

@@ -32,8 +32,6 @@ from mercato.tenancy.signing import digest
 from mercato.tenancy.tenants import TenantRecord
 
 GOOD_FOR = timedelta(minutes=10)
-_REAPED_EVERY = 20
-"""The clean-up looks through all grants, so only one code in so many does it."""
 _REMEMBERED_FOR = timedelta(days=1)
 """So long a code that is shown again still ends what it gave."""
 
@@ -84,14 +82,11 @@ class Redemption:
 
 
 async def issue_code(database: Database, code: AuthorizationCode) -> str:
-    """Store a code; return its text. Now and then codes and grants that are long over are removed."""
+    """Store a code; return its text."""
     text = secrets.token_urlsafe(32)
     code.digest, code.expires_at = digest(text), utc_now() + GOOD_FOR
     async with database.system() as session:
         session.add(code)
-        await session.flush()
-        if code.id % _REAPED_EVERY == 0:
-            await _reap(session)
     return text
 
 
@@ -165,11 +160,21 @@ async def _end(session: AsyncSession, code: AuthorizationCode) -> None:
         grant.revoked_at, grant.revoked_because = utc_now(), "its code was used twice"
 
 
-async def _reap(session: AsyncSession) -> None:
-    now = utc_now()
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """How many codes and grants went."""
+
+    codes: int
+    grants: int
+
+
+async def purge_codes(database: Database, now: datetime) -> Purged:
+    """Remove codes and grants that are long over; return how many."""
+    old_codes = sa.delete(AuthorizationCode).where(col(AuthorizationCode.expires_at) < now - _REMEMBERED_FOR)
     ended = sa.or_(col(ClientGrant.revoked_at) < now - KEPT_FOR, col(ClientGrant.expires_at) < now - KEPT_FOR)
-    await session.exec(sa.delete(AuthorizationCode).where(col(AuthorizationCode.expires_at) < now - _REMEMBERED_FOR))
-    await session.exec(sa.delete(ClientGrant).where(ended))
+    async with database.system() as session:
+        codes = (await session.exec(old_codes)).rowcount
+        return Purged(codes, (await session.exec(sa.delete(ClientGrant).where(ended))).rowcount)
 
 
 def challenge_of(verifier: str) -> str:

@@ -74,14 +74,13 @@ def session_principal(person: SignedIn, belonging: Belonging) -> Principal:
 
 
 async def start_session(database: Database, user_id: int, device: str) -> str:
-    """Begin a session; return its token, which only the browser keeps. Sessions that are over are removed."""
+    """Begin a session; return its token, which only the browser keeps. Of one person the oldest go."""
     token = secrets.token_urlsafe(32)
     now = utc_now()
     row = BrowserSession(
         user_id=user_id, digest=digest(token), device=device[:_LONGEST_DEVICE], expires_at=now + LONGEST_IDLE
     )
     async with database.system() as session:
-        await session.exec(sa.delete(BrowserSession).where(col(BrowserSession.expires_at) <= now))
         session.add(row)
         await session.exec(sa.update(User).where(col(User.id) == user_id).values(last_login_at=now))
         await session.flush()
@@ -109,6 +108,12 @@ async def find_session(database: Database, token: str) -> SignedIn | None:
         if row.last_seen_at < now - _SEEN_EVERY:
             row.last_seen_at, row.expires_at = now, min(row.created_at + LONGEST, now + LONGEST_IDLE)
         return SignedIn(row.id, user.id, user.email, user.name, row.chosen_tenant_id)
+
+
+async def purge_sessions(database: Database, now: datetime) -> int:
+    """Remove sessions that are over; return how many."""
+    async with database.system() as session:
+        return (await session.exec(sa.delete(BrowserSession).where(col(BrowserSession.expires_at) <= now))).rowcount
 
 
 async def choose_tenant(database: Database, session_id: int, tenant_id: int) -> None:

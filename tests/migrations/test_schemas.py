@@ -198,6 +198,7 @@ async def test_the_system_role_reaches_only_what_must_be_read_before_the_tenant_
         " where grantee = 'mercato_system'"
     )
     assert {row[0] for row in granted} == OF_NOBODY | {
+        "mercato.alerts",
         "mercato.answers",
         "mercato.api_keys",
         "mercato.audit_anchors",

@@ -52,12 +52,28 @@ def test_the_command_line_comes_before_the_environment(monkeypatch: pytest.Monke
         ("MERCATO_PUBLIC_URL", "https://mcp.example.com/mcp"),
         ("MERCATO_ALLOWED_ORIGINS", "nonsense"),
         ("MERCATO_ALLOWED_HOSTS", "http://mcp.example.com"),
+        ("MERCATO_ALERT_WEBHOOK_URL", "http://alerts.example/hook"),
+        ("MERCATO_ALERT_WEBHOOK_URL", "nonsense"),
+        ("MERCATO_ALERT_WEBHOOK_SECRET", "short"),
+        ("MERCATO_AUDIT_KEPT_DAYS", "1"),
+        ("MERCATO_USAGE_KEPT_MONTHS", "0"),
     ],
 )
 def test_what_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str):
     monkeypatch.setenv(variable, value)
     with pytest.raises(SettingsError, match=variable):
         Settings()
+
+
+@pytest.mark.parametrize(
+    "url", ["https://alerts.example/hook", "http://127.0.0.1:9000/hook", "http://[::1]/hook", "http://localhost/hook"]
+)
+def test_alerts_go_to_https_or_to_this_machine_and_the_address_is_kept_quiet(monkeypatch: pytest.MonkeyPatch, url: str):
+    monkeypatch.setenv("MERCATO_ALERT_WEBHOOK_URL", url)
+    settings = Settings()
+    assert settings.alert_webhook_url is not None
+    assert settings.alert_webhook_url.get_secret_value() == url
+    assert url not in repr(settings)
 
 
 def test_the_key_ring_is_made_once_and_kept_private(tmp_path: Path):

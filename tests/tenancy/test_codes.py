@@ -146,16 +146,17 @@ async def test_of_those_who_redeem_at_once_one_gets_a_grant_and_it_is_ended(data
     assert grant.revoked_at is not None
 
 
-async def test_what_is_long_over_is_removed_when_the_next_code_is_issued(
-    database, refresh_tokens, member, issued, monkeypatch
-):
+async def test_what_is_long_over_is_purged(database, refresh_tokens, member, issued, monkeypatch):
     old = await issued()
     await redeem_code(database, refresh_tokens, shown(old))
     with pytest.raises(Refused):
         await redeem_code(database, refresh_tokens, shown(old))
-    monkeypatch.setattr(codes, "_REAPED_EVERY", 1)
-    monkeypatch.setattr(codes, "utc_now", lambda: utc_now() + KEPT_FOR + timedelta(days=2))
+    later = utc_now() + KEPT_FOR + timedelta(days=2)
+    monkeypatch.setattr(codes, "utc_now", lambda: later)
     new = await issued()
+    purged = await codes.purge_codes(database, later)
+    assert min(purged.codes, purged.grants) >= 1
+    assert await codes.purge_codes(database, later) == codes.Purged(0, 0)
     async with database.system() as session:
         both = col(AuthorizationCode.digest).in_([digest(old), digest(new)])
         left = (await session.exec(sa.select(AuthorizationCode.digest).where(both))).scalars().all()

@@ -19,6 +19,7 @@ from mercato.tenancy.memberships import Membership
 
 SYSTEM_SESSIONS = {
     "mercato/tenancy/accounts.py": "an account belongs to no tenant",
+    "mercato/tenancy/alerts.py": "alerts are the deployment's, and every tenant's",
     "mercato/tenancy/answers.py": "what became of answers is written for all tenants at once",
     "mercato/tenancy/assertions.py": "a client belongs to no tenant",
     "mercato/tenancy/audit_chain.py": "one sealer works for all tenants",
@@ -34,10 +35,12 @@ SYSTEM_SESSIONS = {
     "mercato/tenancy/limits.py": "a tenant cannot set its own limits",
     "mercato/tenancy/memberships.py": "an account belongs to no tenant",
     "mercato/tenancy/onboarding.py": "an account belongs to no tenant",
+    "mercato/tenancy/queue_check.py": "the queue is every tenant's",
     "mercato/tenancy/sessions.py": "a session belongs to a person, and to no tenant",
     "mercato/tenancy/signing_keys.py": "the keys are the deployment's",
     "mercato/tenancy/tenants.py": "a tenant belongs to no tenant",
     "mercato/tenancy/usage.py": "one batch holds the calls of many tenants",
+    "mercato/tenancy/usage_months.py": "a month holds the calls of all tenants",
 }
 
 
@@ -218,10 +221,12 @@ def test_only_the_ledger_has_the_pool_of_no_tenant():
     of_the_server = {
         "contexts.py",
         "runtime.py",
-        "gauges.py",
         "stored_gauges.py",
         *(f"cli/{name}.py" for name in ("circuits", "schedules", "watching")),
-        *(f"jobs/{name}.py" for name in ("core", "relay", "running", "samples", "service", "ticker", "working")),
+        *(
+            f"jobs/{name}.py"
+            for name in ("core/purging", "relay", "running", "samples", "service", "ticker", "working")
+        ),
         "mcp/tasks/run_tool.py",
     }
     of_tenancy = {

@@ -18,6 +18,7 @@ from mercato.tenancy.sessions import (
     end_sessions,
     find_session,
     list_sessions,
+    purge_sessions,
     start_session,
 )
 from mercato.tenancy.signing import digest
@@ -81,10 +82,12 @@ async def test_a_session_that_is_used_goes_on_and_at_the_latest_to_its_end(datab
     assert (await row_of(database, token)).expires_at == began + LONGEST
 
 
-async def test_a_session_that_is_over_is_removed_when_the_next_begins(database, user_id):
-    token = await start_session(database, user_id, "")
+async def test_a_session_that_is_over_is_purged(database, user_id):
+    token, good = [await start_session(database, user_id, "") for _ in range(2)]
     await changed(database, token, expires_at=utc_now() - timedelta(seconds=1))
-    await start_session(database, user_id, "")
+    assert await purge_sessions(database, utc_now()) >= 1
+    assert await purge_sessions(database, utc_now()) == 0
+    assert await find_session(database, good) is not None
     with pytest.raises(sa.exc.NoResultFound):
         await row_of(database, token)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from mercato.server.cli import (
+    alerts,
     audit,
     category,
     circuits,
@@ -49,6 +50,7 @@ app.add_typer(category.app, name="category")
 app.add_typer(tool.app, name="tool")
 app.add_typer(limit.app, name="limit")
 app.add_typer(audit.app, name="audit")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(plugin.app, name="plugin")
 app.add_typer(doctor.app, name="doctor")

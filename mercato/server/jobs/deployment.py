@@ -1,15 +1,19 @@
-"""What the deployment's own jobs hold while they run: no tenant, but the database as the system sees it."""
+"""What the deployment's own jobs hold while they run: no tenant, but the runtime, and the database as the system."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from mercato.plugins.jobs import Job
+from mercato.server.runtime import Runtime
 from mercato.tenancy import ledger_work
-from mercato.tenancy.database import Database, TenantDatabase
+from mercato.tenancy.database import TenantDatabase
+
+PREFIX = "core."
+"""What the names of the deployment's own jobs begin with."""
 
 
 @dataclass(slots=True)
@@ -21,9 +25,10 @@ class NoMeter:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentContext:
-    """The context of a job whose name begins with `core.`."""
+    """The context of a job of the deployment; `jobs` are all that this process knows."""
 
-    database: Database
+    runtime: Runtime
+    jobs: Sequence[Job[..., Any]]
     run_id: int
     attempt: int
     _meter: NoMeter
@@ -33,10 +38,11 @@ class DeploymentContext:
 class DeploymentOpening:
     """Opens contexts of the deployment."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, runtime: Runtime, jobs: Sequence[Job[..., Any]]) -> None:
+        self._runtime = runtime
+        self._jobs = jobs
 
     @asynccontextmanager
     async def open(self, job: Job[..., Any], claimed: ledger_work.Claimed) -> AsyncIterator[DeploymentContext]:
         """Open the context of a run."""
-        yield DeploymentContext(self._database, claimed.id, claimed.attempt, NoMeter())
+        yield DeploymentContext(self._runtime, self._jobs, claimed.id, claimed.attempt, NoMeter())

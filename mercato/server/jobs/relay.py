@@ -10,7 +10,8 @@ from typing import Any
 import asyncpg
 import structlog
 
-from mercato.server.jobs.provider import Provider
+from mercato.server.jobs.deployment import PREFIX
+from mercato.server.jobs.provider import Handle, Provider
 from mercato.tenancy import ledger, ledger_choosing, ledger_work
 from mercato.tenancy.system_pool import SystemPool
 
@@ -19,6 +20,7 @@ log = structlog.stdlib.get_logger(__name__)
 SWEEP_S = 1.0
 """What nobody told of (a retry that is due, a word that was lost) is found within this time."""
 _AWAY_S = 1.0
+_ALONE_AT_ONCE = 4
 
 
 class Relay:
@@ -30,13 +32,18 @@ class Relay:
         provider: Provider,
         names: Sequence[str],
         limits: Mapping[str, ledger_choosing.Limit],
+        handle: Handle,
         cancelled: Callable[[], None],
     ) -> None:
         self._pool = pool
         self._provider = provider
         self._names = list(names)
+        self._own = [name for name in names if name.startswith(PREFIX)]
         self._limits = list(limits.values())
+        self._handle = handle
         self._cancelled = cancelled
+        self._is_away = False
+        self._alone: set[asyncio.Task[None]] = set()
         self._due = asyncio.Event()
         self._listening: Any = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -60,9 +67,10 @@ class Relay:
 
     async def stop(self) -> None:
         """Ring no more."""
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._alone]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._listening is not None:
             self._listening.terminate()
 
@@ -71,15 +79,31 @@ class Relay:
         most = self._provider.room()
         if most < 1 or not self._names:
             return 0
-        ids = await ledger_choosing.ring(self._pool, most, self._names, self._limits)
+        names = [name for name in self._names if name not in self._own] if self._is_away else self._names
+        ids = await ledger_choosing.ring(self._pool, most, names, self._limits)
         if ids:
-            await self._provider.ring(ids)
+            try:
+                await self._provider.ring(ids)
+            except OSError:
+                self._is_away = True
+                raise
+            self._is_away = False
         return len(ids)
+
+    async def run_alone(self) -> None:
+        """Run the deployment's own jobs here while the provider's Redis is away: some of them tell of that."""
+        free = _ALONE_AT_ONCE - len(self._alone)
+        if self._is_away and free > 0:
+            for job_id in await ledger_choosing.ring(self._pool, free, self._own, self._limits):
+                task = asyncio.ensure_future(self._handle(job_id))
+                self._alone.add(task)
+                task.add_done_callback(self._alone.discard)
 
     async def _run(self) -> None:
         while True:
             self._due.clear()
             try:
+                await self.run_alone()
                 while await self.ring():
                     pass
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:

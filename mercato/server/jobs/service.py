@@ -46,7 +46,8 @@ class JobService:
         self.provider = provider
         self.running = Running(pool, worker)
         self.runner = Runner(self.running, every, opening, self.metrics, told)
-        self.relay = Relay(pool, provider, list(every), self.runner.limits, self.running.look_now)
+        limits, handle = self.runner.limits, self.runner.handle
+        self.relay = Relay(pool, provider, list(every), limits, handle, self.running.look_now)
         self.ticker = Ticker(pool, list(every.values()))
 
     @property

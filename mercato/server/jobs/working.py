@@ -9,8 +9,8 @@ from typing import Any
 from mercato.plugins.jobs import Job
 from mercato.server.changes import Change
 from mercato.server.jobs.arq_provider import ArqProvider
-from mercato.server.jobs.core import CORE_JOBS, PLUGIN
-from mercato.server.jobs.deployment import DeploymentOpening
+from mercato.server.jobs.core import CORE_JOBS
+from mercato.server.jobs.deployment import PREFIX, DeploymentOpening
 from mercato.server.jobs.opening import TenantOpening
 from mercato.server.jobs.provider import Provider
 from mercato.server.jobs.service import JobService, worker_name
@@ -25,7 +25,7 @@ class _Openings:
 
     def __init__(self, runtime: Runtime, worker: str) -> None:
         self._tenants = TenantOpening(runtime.contexts, runtime.directory)
-        self._deployment = DeploymentOpening(runtime.database)
+        self._deployment = DeploymentOpening(runtime, every_job(runtime))
         self._tools = ToolOpening(
             Parts(
                 database=runtime.database,
@@ -42,7 +42,7 @@ class _Openings:
     def open(self, job: Job[..., Any], claimed: ledger_work.Claimed) -> Any:
         if job is RUN_TOOL:
             return self._tools.open(job, claimed)
-        opening = self._deployment if job.name.startswith(f"{PLUGIN}.") else self._tenants
+        opening = self._deployment if job.name.startswith(PREFIX) else self._tenants
         return opening.open(job, claimed)
 
 

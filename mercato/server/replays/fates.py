@@ -18,7 +18,7 @@ from mercato.tools.replays import Fingerprint
 
 log = structlog.stdlib.get_logger(__name__)
 
-_LINGER_S, _RETRY_S, _STOP_S, _SWEEP_S = 0.2, 0.5, 5.0, 60.0
+_LINGER_S, _RETRY_S, _STOP_S = 0.2, 0.5, 5.0
 _MOST_AT_ONCE, _MOST_KEPT, _MOST_UNWRITTEN = 500, 10_000, 50_000
 
 
@@ -43,7 +43,7 @@ class Fates:
         self._marks: list[Mark] = []
         self._wake, self._urgent = asyncio.Event(), asyncio.Event()
         self._turn = asyncio.Lock()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
 
     def decide(self, answer_id: int, *, delivered: bool) -> None:
         """Say what became of an answer."""
@@ -65,17 +65,14 @@ class Fates:
         self._wake.set()
 
     def start(self) -> None:
-        """Begin to write, and to remove what is past its time."""
-        self._tasks = [
-            asyncio.create_task(self._run(), name="mercato-replays"),
-            asyncio.create_task(self._sweep(), name="mercato-replays-sweep"),
-        ]
+        """Begin to write."""
+        self._task = asyncio.create_task(self._run(), name="mercato-replays")
 
     async def stop(self) -> None:
         """Write what is known. Gives up after some seconds where the database is away."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
         with suppress(TimeoutError, SQLAlchemyError, OSError):
             async with asyncio.timeout(_STOP_S):
                 await self.flush()
@@ -92,11 +89,6 @@ class Fates:
                         del self._unwritten[answer_id]
             self._forget()
 
-    async def sweep(self) -> None:
-        """Remove what is past its time, in small batches."""
-        while await answers.sweep(self._database, self._clock()):
-            pass
-
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
@@ -112,14 +104,6 @@ class Fates:
                 self._bound()
                 self._wake.set()
                 await asyncio.sleep(_RETRY_S)
-
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(_SWEEP_S)
-            try:
-                await self.sweep()
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("old answers wait for the database", error=type(error).__name__)
 
     async def _write_marks(self) -> None:
         while self._marks:

@@ -241,7 +241,7 @@ async def test_open_circuits_are_a_gauge(runtime, here, acme, globex, enqueue, p
         await enqueue(tenant, ask)
     await here.run_all()
     metrics = Metrics()
-    StoredGauges(runtime.database.pool).watch(metrics)
+    StoredGauges(runtime.database).watch(metrics)
     for look in metrics.before_page:
         await look()
     assert {watched.name: watched.read() for watched in metrics.watched}["mercato_circuits_open"] == {"partner": 2}

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from mercato.server.mcp.delivery import Delivery
 from mercato.tenancy import answers, database
+from mercato.tenancy.rows import utc_now
 from tests.server.replays.tools import gates
 
 
@@ -151,11 +152,11 @@ async def test_what_became_of_answers_waits_for_a_database_that_is_away(here, ac
     assert len(tries) == 2
 
 
-async def test_old_answers_are_removed_and_young_ones_stay(here, acme, rows):
+async def test_old_answers_are_removed_and_young_ones_stay(runtime, here, acme, rows):
+    began = utc_now()
     await here.call(acme, delivered=False)
-    here.ahead = timedelta(minutes=9, seconds=58)
-    await here.replays.fates.sweep()
+    await answers.purge_answers(runtime.database, began + timedelta(minutes=9, seconds=58))
     assert len(await rows()) == 1
-    here.ahead = timedelta(minutes=10, seconds=2)
-    await here.replays.fates.sweep()
+    assert await answers.purge_answers(runtime.database, began + timedelta(minutes=10, seconds=2)) >= 1
+    assert await answers.purge_answers(runtime.database, began + timedelta(minutes=10, seconds=2)) == 0
     assert await rows() == []

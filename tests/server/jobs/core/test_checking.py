@@ -1,0 +1,160 @@
+"""What the deployment looks at by itself, and what it raises alerts of."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from redis.exceptions import ConnectionError as RedisAway
+
+from mercato.server.jobs.core import check_credentials, check_health
+from mercato.tenancy.connections import open_connection
+from mercato.tenancy.rows import utc_now
+from mercato.tenancy.secrets import KEY_BYTES, KeyRing
+
+OF_ANOTHER_RING = KeyRing([b"x" * KEY_BYTES])
+QUEUED = (
+    "insert into mercato.jobs (tenant_id, name, version, payload, priority, state, attempts, due_at, finished_at)"
+    " values ($1, $2, 1, '{}', 1, $3, 1, now() - $4::interval, now() - $4::interval)"
+)
+
+
+@pytest.fixture
+def store(own):
+    """Store a run that has been due, or has ended, for so long."""
+
+    async def put(tenant, name, state, ago):
+        await own.superuser.execute(QUEUED, tenant.id, name, state, ago)
+
+    return put
+
+
+async def test_where_all_is_well_nothing_is_raised(run, acme, alerts, receiver):
+    for _ in range(2):
+        assert await run(check_health) == {"raised": 0, "resolved": 0}
+        assert await run(check_credentials) == {"raised": 0, "resolved": 0}
+    assert await alerts() == []
+
+
+async def test_redis_that_is_away_is_critical_until_it_is_back(runtime, run, alerts, receiver, monkeypatch):
+    async def refuse():
+        raise RedisAway("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runtime.redis, "ping", refuse)
+        assert [await run(check_health) for _ in range(2)] == [
+            {"raised": 1, "resolved": 0},
+            {"raised": 0, "resolved": 0},
+        ]
+        assert await alerts() == [(0, "health.cache", "critical")]
+    assert await run(check_health) == {"raised": 0, "resolved": 1}
+    assert await alerts() == []
+
+
+async def test_a_database_that_is_slow_is_a_warning(run, alerts, receiver, monkeypatch):
+    monkeypatch.setattr("mercato.server.health._SLOW_MS", 0)
+    await run(check_health)
+    assert (0, "health.database", "warning") in await alerts()
+
+
+@pytest.mark.parametrize(
+    ("ago", "severity"),
+    [(timedelta(minutes=4), None), (timedelta(minutes=6), "warning"), (timedelta(hours=1), "critical")],
+)
+async def test_runs_that_nobody_takes_are_told_of(acme, store, run, alerts, receiver, ago, severity):
+    await store(acme, "gone.job", "queued", ago)  # no worker knows it
+    for _ in range(2):
+        await run(check_health)
+    assert await alerts() == ([] if severity is None else [(0, "queue.late", severity)])
+
+
+async def test_runs_that_have_died_lately_are_told_of(own, acme, globex, store, run, alerts, receiver):
+    for tenant in (acme, globex):
+        await store(tenant, "probe.fail", "dead", timedelta(minutes=5))
+    await store(acme, "probe.keep", "dead", timedelta(hours=2))
+    await run(check_health)
+    assert await alerts() == [(0, "queue.dead", "warning")]
+    text = await own.superuser.fetchval("select text from mercato.alerts")
+    assert text.startswith("2 runs have died within an hour: probe.fail (2).")
+
+
+async def test_an_integration_that_stays_away_is_told_of_and_what_waits_for_it_is_not_late(
+    own, acme, globex, store, run, alerts, receiver
+):
+    opened = (
+        "insert into mercato.circuits (tenant_id, integration, outages, opened_at, open_until)"
+        " values ($1, 'partner', 5, now() - $2::interval, now() + interval '1 minute')"
+    )
+    await own.superuser.execute(opened, acme.id, timedelta(minutes=11))
+    await own.superuser.execute(opened, globex.id, timedelta(minutes=9))
+    await store(acme, "probe.ask", "queued", timedelta(hours=2))
+    for _ in range(2):
+        await run(check_health)
+    assert await alerts() == [(acme.id, "circuit.partner", "warning")]
+    await store(acme, "gone.job", "queued", timedelta(hours=2))
+    await own.superuser.execute("update mercato.circuits set opened_at = opened_at - interval '1 hour'")
+    await run(check_health)
+    assert await alerts() == [
+        (0, "queue.late", "critical"),
+        (acme.id, "circuit.partner", "critical"),
+        (globex.id, "circuit.partner", "critical"),
+    ]
+
+
+@pytest.fixture
+def connect(runtime):
+    async def open_one(tenant, account, ring=None, **credentials):
+        async with runtime.database.tenant(tenant.id) as db:
+            await open_connection(db, ring or runtime.ring, "shop", account, {"token": "t", **credentials})
+
+    return open_one
+
+
+async def test_credentials_that_cannot_be_read_are_critical_for_their_tenant(
+    own, acme, globex, connect, run, alerts, receiver
+):
+    for account in ("one", "two"):
+        await connect(acme, account, OF_ANOTHER_RING)
+    await connect(globex, "three")
+    assert [await run(check_credentials) for _ in range(2)] == [
+        {"raised": 1, "resolved": 0},
+        {"raised": 0, "resolved": 0},
+    ]
+    assert await alerts() == [(acme.id, "credential.unreadable", "critical")]
+    assert "shop (one), shop (two) cannot be read" in await own.superuser.fetchval("select text from mercato.alerts")
+    for account in ("one", "two"):
+        await connect(acme, account)
+    assert await run(check_credentials) == {"raised": 0, "resolved": 1}
+
+
+@pytest.mark.parametrize(
+    ("credentials", "is_told_of"),
+    [
+        (lambda now: {"expires_at": (now + timedelta(days=6)).timestamp()}, True),
+        (lambda now: {"expires_at": (now - timedelta(days=1)).isoformat()}, True),
+        (lambda now: {"expires_at": (now + timedelta(days=8)).isoformat()}, False),
+        (lambda now: {"expires_at": now.timestamp(), "refresh_token": "r"}, False),
+        (lambda now: {"expires_at": "never"}, False),
+        (lambda now: {}, False),
+    ],
+)
+async def test_a_credential_that_ends_soon_is_told_of(
+    acme, globex, connect, run, alerts, receiver, credentials, is_told_of
+):
+    await connect(acme, "one", **credentials(utc_now()))
+    await connect(globex, "two")
+    await run(check_credentials)
+    assert await alerts() == ([(acme.id, "credential.ending", "warning")] if is_told_of else [])
+
+
+async def test_an_api_key_that_ends_soon_is_told_of(own, acme, globex, run, alerts, receiver):
+    for tenant, days in ((acme, 6), (acme, -1), (globex, 8)):
+        await own.superuser.execute(
+            "insert into mercato.api_keys (tenant_id, membership_id, name, shown, digest, scopes, expires_at)"
+            " select $1, id, 'ci', 'mck_', gen_random_uuid()::text::bytea, '{}', now() + $2 * interval '1 day'"
+            " from mercato.memberships where tenant_id = $1",
+            tenant.id,
+            days,
+        )
+    await run(check_credentials)
+    assert await alerts() == [(acme.id, "credential.ending", "warning")]
