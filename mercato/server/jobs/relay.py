@@ -137,6 +137,7 @@ class Relay:
         while True:
             await asyncio.sleep(SWEEP_S)
             with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+                await ledger_choosing.put_off(self._pool, self._limits)
                 if taken := await ledger_work.reap(self._pool):
                     log.warning("jobs of a worker that does not answer were taken back", runs=taken)
                     self.wake()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import anyio
 import pytest
 import sqlalchemy as sa
 from sqlmodel import select
 
 from mercato.server.metrics import Metrics
 from mercato.server.stored_gauges import StoredGauges
-from mercato.tenancy import circuits
+from mercato.tenancy import circuits, ledger_choosing
 from mercato.tenancy.circuits import Circuit
 from tests.server.jobs import partner as partner_module
 from tests.server.jobs import probe
@@ -202,6 +203,39 @@ async def test_runs_with_a_key_wait_too(here, acme, enqueue, read, partner, pass
     await pass_pause()
     await here.run_all()
     assert {(await read(acme, run_id)).state for run_id in ids} == {"done"}
+
+
+async def test_what_waits_for_a_circuit_is_put_off_until_it_is_tried_again_and_nothing_else_is(
+    runtime, here, acme, globex, enqueue, partner
+):
+    partner.failure = "refused"
+    for number in range(5):
+        await enqueue(acme, ask, number=number)
+    await here.run_all()
+    held = [await enqueue(acme, job) for job in (ask, tell)]
+    free = [await enqueue(globex, ask), await enqueue(acme, ask_elsewhere), await enqueue(acme, probe.note, word="x")]
+    limits = list(here.service.runner.limits.values())
+    assert await ledger_choosing.put_off(runtime.database.pool, limits) >= len(held)
+    assert await ledger_choosing.put_off(runtime.database.pool, limits) == 0
+    later = "select id from mercato.jobs where id = any($1) and due_at > now() order by id"
+    assert [row["id"] for row in await runtime.database.pool.fetch(later, [*held, *free])] == held
+    partner.failure = None
+    await runtime.database.pool.fetch("update mercato.circuits set open_until = now()")
+    assert await ledger_choosing.put_off(runtime.database.pool, limits) == 0
+
+
+async def test_many_that_wait_for_a_circuit_cost_the_others_little(runtime, here, acme, globex, enqueue, partner):
+    partner.failure = "refused"
+    await enqueue(acme, ask)
+    await here.run_all()
+    await runtime.database.pool.fetch(
+        "insert into mercato.jobs (tenant_id, name, version, payload, priority, state, attempts)"
+        " select $1, 'probe.ask', 1, '{}', 1, 'queued', 5 from generate_series(1, 20000)",
+        acme.id,
+    )
+    await enqueue(globex, probe.note, word="free")
+    with anyio.fail_after(5):  # it was minutes while the circuits were looked up for each of them
+        assert await here.run_all() == 1
 
 
 async def test_a_tenant_sees_its_own_circuits_and_may_not_change_them(runtime, here, acme, globex, enqueue, partner):
