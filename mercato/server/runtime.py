@@ -70,6 +70,7 @@ class Runtime:
     ring: KeyRing
     database: Database
     redis: Redis
+    redis_url: str
     changes: ChangeBus
     directory: Directory
     plugins: Plugins
@@ -165,6 +166,7 @@ async def _assembled(
         ring=ring,
         database=database,
         redis=redis,
+        redis_url=addresses.redis_url,
         changes=changes,
         directory=Directory(database, changes, oauth.access_tokens, site, settings.limits),
         plugins=plugins,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -24,6 +24,8 @@ from mercato.tenancy.ledger import ENDED, JobRun, State
 from mercato.tenancy.rows import utc_now
 from mercato.tenancy.system_pool import SystemPool
 
+KEPT = timedelta(days=7)
+"""How long a task can be asked for at least, from its beginning."""
 Answer = Mapping[str, Any] | None
 """What a person filled in; None where they declined."""
 
@@ -198,3 +200,15 @@ async def park(
     """
     rows = await pool.fetch(_PARK, run_id, attempt, worker, exchange.dump(), cost_cents)
     return rows[0][0] if rows else None
+
+
+async def end_forgotten(pool: SystemPool, before: datetime) -> int:
+    """Cancel tasks from before a time that wait for an answer; return how many."""
+    return len(await pool.fetch(_END_FORGOTTEN, before))
+
+
+_END_FORGOTTEN = """
+    update mercato.jobs set state = 'cancelled', finished_at = now()
+    where task_id is not null and state not in ('done', 'dead', 'cancelled') and state = 'waiting' and created_at < $1
+    returning id
+"""

@@ -8,6 +8,7 @@ import queue
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -209,7 +210,7 @@ def test_it_ends_when_nobody_reads_any_more(server: Server):
         process.stdin.write(_line(1, "ping", {}) + b"\n")
         process.stdin.flush()
         assert process.wait(30) == 0
-        assert process.stderr.read() == b""
+        assert process.stderr.read().decode() == ""
 
 
 @pytest.fixture
@@ -233,3 +234,31 @@ def test_stdout_is_the_protocols_alone(server: Server, noisy: dict[str, str]):
     errors = b"".join(terminal.errors).decode()
     for noise in ("noise at import", "printed noise", "stays in the buffer", "written noise", "a child's noise"):
         assert noise in errors
+
+
+def test_long_work_is_a_task_over_stdio_too_and_is_done_without_another_process(server: Server):
+    terminal = Terminal(server.data_dir)
+    envelope = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}},
+    }
+
+    def ask(method: str, **params: Any) -> dict[str, Any]:
+        terminal.send(method, {**params, "_meta": envelope}, id=method)
+        answer = terminal.answer()
+        assert "result" in answer, answer
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    try:
+        task = ask("tools/call", name="export_audit_log", arguments={"format": "csv"})
+        assert task["resultType"] == "task"
+        until = time.monotonic() + ANSWER_S
+        while (shown := ask("tasks/get", taskId=task["taskId"]))["status"] == "working":
+            assert time.monotonic() < until
+        assert shown["status"] == "completed"
+        links = [block for block in shown["result"]["content"] if block["type"] == "resource_link"]
+        [content] = ask("resources/read", uri=links[0]["uri"])["contents"]
+        assert content["text"].startswith("id,at,user_id")
+    finally:
+        assert terminal.end()[0] == 0

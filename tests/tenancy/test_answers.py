@@ -156,8 +156,8 @@ async def test_sweeping_removes_what_is_past_its_time(database, call, keep):
     now = utc_now()
     await keep(call, at=now - KEPT)
     young = await keep(call, at=now - KEPT + timedelta(minutes=1))
-    assert await answers.sweep(database, now) >= 1
-    assert await answers.sweep(database, now) == 0
+    assert await answers.purge_answers(database, now) >= 1
+    assert await answers.purge_answers(database, now) == 0
     async with database.tenant(call.tenant_id) as db:
         assert [row.id for row in await db.rows(select(Answer))] == [young]
 

@@ -82,7 +82,7 @@ async def _serve(settings: Settings, engines: Engines, listening: socket.socket,
         addresses = addresses_of(engines)
         app = create_app(settings, addresses, tracing=tracing)
         await stack.enter_async_context(app.router.lifespan_context(app))
-        jobs = working(app.state.runtime, addresses.redis_url, settings.job_slots, patience_s=_PATIENCE_S)
+        jobs = working(app.state.runtime, settings.job_slots, patience_s=_PATIENCE_S)
         await stack.enter_async_context(jobs)
         shown = await ensure_demo(app.state.runtime, settings.data_dir, tell) if demo else None
         # What was made at start stays: left out of collections, each of them costs a good deal less. Requests leave

@@ -19,9 +19,13 @@ def stdio(tenant: TenantSlug, data_dir: DataDir = None) -> None:
     source, sink = _claim()
 
     async def work(runtime: Runtime) -> None:
+        from mercato.server.jobs.working import working
         from mercato.server.mcp.terminal import serve_terminal
 
-        await serve_terminal(runtime, tenant, source, sink)
+        # With engines of this machine there may be no other worker; those of a deployment have theirs.
+        slots = settings.job_slots if settings.database_url is None else 0
+        async with working(runtime, slots, patience_s=0):
+            await serve_terminal(runtime, tenant, source, sink)
 
     with_runtime(settings, work)
 

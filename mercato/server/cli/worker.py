@@ -59,7 +59,7 @@ async def _work(settings: Settings, engines: Engines, slots: int, patience_s: in
         open_tracing(os.environ, VERSION) as tracing,
         open_runtime(settings, addresses, tracing=tracing) as runtime,
         _showing_metrics(settings, runtime),
-        working(runtime, addresses.redis_url, slots, patience_s=patience_s) as service,
+        working(runtime, slots, patience_s=patience_s) as service,
     ):
         name = service.worker if service is not None else ""
         if as_json:

@@ -110,15 +110,19 @@ class Runner:
         except Settled as settled:
             return settled.state
         except asyncio.CancelledError:
-            if run.why == "cancelled":
-                return await self._fail(run, "cancelled", "cancelled", None)
             if run.why is None:
                 return await self._failed(run, RuntimeError("it was cancelled, and nobody had asked for that"))
+            return await self._ended(run)
         except ledger_work.LeaseLost:
             log.warning("a job was taken from this worker: its writes were undone", **_named(claimed))
         except Exception as error:  # noqa: BLE001  # the edge: whatever a job raises is its failure
-            return await self._failed(run, error)
+            # One that was asked to end may make another error of that, or the database does.
+            return await (self._failed(run, error) if run.why is None else self._ended(run))
         return None
+
+    async def _ended(self, run: Run) -> State | None:
+        """Write down that a run was cancelled; one that was stopped or lost is left to others."""
+        return await self._fail(run, "cancelled", "cancelled", None) if run.why == "cancelled" else None
 
     async def _work(self, run: Run) -> State | None:
         claimed, job = run.claimed, self._jobs[run.claimed.name]

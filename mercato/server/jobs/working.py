@@ -63,9 +63,7 @@ def job_service(runtime: Runtime, provider: Provider, worker: str) -> JobService
 
 
 @asynccontextmanager
-async def working(
-    runtime: Runtime, redis_url: str, slots: int, *, patience_s: float
-) -> AsyncIterator[JobService | None]:
+async def working(runtime: Runtime, slots: int, *, patience_s: float) -> AsyncIterator[JobService | None]:
     """Work in the background for as long as the block lasts, on so many runs at once; with none, not at all.
 
     At the end nothing more is begun; what has not ended after `patience_s` is given back for another worker.
@@ -74,7 +72,7 @@ async def working(
         yield None
         return
     worker = worker_name()
-    service = job_service(runtime, ArqProvider(redis_url, worker, slots), worker)
+    service = job_service(runtime, ArqProvider(runtime.redis_url, worker, slots), worker)
     await service.start()
     runtime.worker = service
     try:

@@ -76,6 +76,15 @@ async def hold(ctx: JobContext, name: str, writes: bool = False) -> None:
     await gate.free.wait()
 
 
+@job("probe.stubborn", retries=Backoff(attempts=1))
+async def stubborn(ctx: JobContext, name: str) -> None:
+    """Wait for the test, and make another error of being cancelled."""
+    try:
+        await hold.function(ctx, name)
+    except asyncio.CancelledError:
+        raise RuntimeError("it was in the middle of something") from None
+
+
 @job("probe.slow", timeout_s=0.05, retries=Backoff(attempts=1))
 async def slow(ctx: JobContext) -> None:
     """Take too long."""
@@ -128,5 +137,5 @@ async def spend(ctx: JobContext) -> None:
 
 
 category = Category("probe", "For the tests.")
-JOBS = [keep, fail, hold, slow, single, one_each, note, follow, large_result, linger, spend, *partner.JOBS]
+JOBS = [keep, fail, hold, stubborn, slow, single, one_each, note, follow, large_result, linger, spend, *partner.JOBS]
 FOUND = plugin("probe", register_categories=[category], register_jobs=JOBS, register_events=[sold])

@@ -19,7 +19,7 @@ async def main() -> None:
     addresses = Addresses(os.environ["WORKER_DATABASE"], os.environ["WORKER_REDIS"])
     async with (
         open_runtime(settings, addresses, found=[probe.FOUND], strict=True) as runtime,
-        working(runtime, addresses.redis_url, 5, patience_s=1),
+        working(runtime, 5, patience_s=1),
     ):
         sys.stdout.write("ready\n")
         sys.stdout.flush()

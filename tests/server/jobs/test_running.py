@@ -177,6 +177,18 @@ async def test_renewing_tells_a_worker_what_it_has_lost(runtime, here, acme, enq
     await runtime.database.pool.fetch("delete from mercato.jobs where id = $1", run_id)
 
 
+async def test_a_run_that_makes_an_error_of_its_end_is_cancelled_all_the_same(runtime, here, acme, enqueue, read):
+    run_id = await enqueue(acme, probe.stubborn, name="h")
+    async with asyncio.TaskGroup() as tasks:
+        await here.service.relay.ring()
+        tasks.create_task(here.provider.run())
+        await probe.gates["h"].started.wait()
+        async with runtime.database.tenant(acme.id) as db:
+            await job_runs.cancel(await db.session.connection(), acme.id, run_id)
+        await here.service.running.renew()
+    assert (await read(acme, run_id)).state == "cancelled"
+
+
 async def test_a_run_that_waits_is_cancelled_at_once_and_one_that_runs_is_told(
     runtime, here, acme, enqueue, read, kept
 ):
@@ -203,8 +215,11 @@ async def test_a_run_that_waits_is_cancelled_at_once_and_one_that_runs_is_told(
             await cancel(one)
 
 
-async def test_a_worker_that_ends_gives_back_what_it_runs_and_no_attempt_is_counted(here, there, acme, enqueue, read):
-    run_id = await enqueue(acme, probe.hold, name="held")
+@pytest.mark.parametrize("job", [probe.hold, probe.stubborn], ids=lambda job: job.name)
+async def test_a_worker_that_ends_gives_back_what_it_runs_and_no_attempt_is_counted(
+    here, there, acme, enqueue, read, job
+):
+    run_id = await enqueue(acme, job, name="held")
     await here.service.relay.ring()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(here.provider.run())

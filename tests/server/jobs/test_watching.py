@@ -167,9 +167,9 @@ async def test_a_database_that_does_not_answer_leaves_a_figure_unknown(monkeypat
         assert await Sampled(read, 10).look() is None
 
 
-async def test_readyz_says_whether_a_worker_runs_here_and_is_ready_without_one(runtime, acme, ready, mercato_addresses):
+async def test_readyz_says_whether_a_worker_runs_here_and_is_ready_without_one(runtime, acme, ready):
     assert await ready() == (200, {"worker": "none here", "ledger": "up to date", "oldest_due_s": 0})
-    async with working(runtime, mercato_addresses.redis_url, 1, patience_s=1) as service:
+    async with working(runtime, 1, patience_s=1) as service:
         assert (await ready())[1]["worker"] == "runs"
         service.relay._tasks[0].cancel()
         await asyncio.wait(service.relay._tasks[:1])

@@ -17,8 +17,8 @@ def rare_beats(monkeypatch):
 
 
 @pytest.fixture
-async def worker(rare_beats, background, mercato_addresses):
-    async with working(background.runtime, mercato_addresses.redis_url, 4, patience_s=0) as service:
+async def worker(rare_beats, background):
+    async with working(background.runtime, 4, patience_s=0) as service:
         yield service
 
 

@@ -9,7 +9,7 @@ from mercato.plugins.jobs import Job
 from mercato.server.jobs.core.alerting import purge_alerts, repeat_alerts, send_alert
 from mercato.server.jobs.core.auditing import prune_audit
 from mercato.server.jobs.core.checking import check_credentials, check_health
-from mercato.server.jobs.core.purging import purge_answers, purge_jobs, purge_sign_ins
+from mercato.server.jobs.core.purging import purge_answers, purge_jobs, purge_sign_ins, purge_tasks
 from mercato.server.jobs.core.usage import rotate_usage
 
 CORE_JOBS: Sequence[Job[..., Any]] = (
@@ -18,6 +18,7 @@ CORE_JOBS: Sequence[Job[..., Any]] = (
     repeat_alerts,
     purge_answers,
     purge_sign_ins,
+    purge_tasks,
     purge_jobs,
     purge_alerts,
     rotate_usage,

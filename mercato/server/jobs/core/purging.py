@@ -7,7 +7,7 @@ from datetime import timedelta
 from mercato.plugins.jobs import Backoff, job
 from mercato.plugins.schedules import Schedule
 from mercato.server.jobs.deployment import DeploymentContext
-from mercato.tenancy import answers, assertions, codes, job_purging, sessions
+from mercato.tenancy import answers, assertions, codes, exports, job_purging, sessions, tasks
 from mercato.tenancy.rows import utc_now
 
 JOBS_KEPT_DAYS, TICKS_KEPT_DAYS = 30, 60
@@ -30,6 +30,16 @@ async def purge_sign_ins(ctx: DeploymentContext) -> dict[str, int]:
         "codes": ended.codes,
         "grants": ended.grants,
         "assertions": await assertions.purge_assertions(database, now),
+    }
+
+
+@job("core.purge_tasks", schedule=Schedule("43 * * * *"), retries=CALM, concurrency=1)
+async def purge_tasks(ctx: DeploymentContext) -> dict[str, int]:
+    """End tasks that nobody has answered for days, and remove exports that are past their time."""
+    pool, now = ctx.runtime.database.pool, utc_now()
+    return {
+        "tasks": await tasks.end_forgotten(pool, now - tasks.KEPT),
+        "export_parts": await exports.purge_exports(pool, now),
     }
 
 

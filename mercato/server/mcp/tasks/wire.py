@@ -10,11 +10,9 @@ from uuid import UUID
 import mcp_types as mcp
 
 from mercato.tenancy.ledger import State
-from mercato.tenancy.tasks import Question, Task
+from mercato.tenancy.tasks import KEPT, Question, Task
 
 Status = Literal["working", "input_required", "completed", "failed", "cancelled"]
-KEPT_DAYS = 7
-"""How long a task can be asked for at least, from its beginning."""
 POLL_MS = 1_000
 _STATUS: Mapping[State, Status] = {
     "queued": "working",
@@ -58,7 +56,7 @@ def _head(task_id: UUID, status: Status, created_at: datetime, changed_at: datet
         "status": status,
         "createdAt": _time(created_at),
         "lastUpdatedAt": _time(changed_at),
-        "ttlMs": KEPT_DAYS * 24 * 60 * 60 * 1_000,
+        "ttlMs": int(KEPT.total_seconds()) * 1_000,
         "pollIntervalMs": POLL_MS,
     }
 

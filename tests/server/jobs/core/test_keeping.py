@@ -13,6 +13,7 @@ from mercato.server.jobs.core import (
     purge_answers,
     purge_jobs,
     purge_sign_ins,
+    purge_tasks,
     rotate_usage,
     usage,
 )
@@ -49,6 +50,31 @@ async def test_sessions_and_assertions_that_are_over_go(runtime, own, acme, run)
     assert await find_session(database, old) is None
     assert await find_session(database, good) is not None
     assert not await use_assertion(database, "client", "good", now + timedelta(minutes=5))
+
+
+async def test_tasks_that_nobody_has_answered_for_days_end_and_old_exports_go(own, acme, globex, run):
+    for tenant, days, state in ((acme, 8, "waiting"), (globex, 6, "waiting"), (acme, 8, "done")):
+        await own.superuser.execute(
+            "insert into mercato.jobs"
+            " (tenant_id, name, version, payload, priority, state, attempts, task_id, created_at)"
+            " values ($1, 'mcp.run_tool', 1, '{}', 1, $2, 1, gen_random_uuid(), now() - $3 * interval '1 day')",
+            tenant.id,
+            state,
+            days,
+        )
+        await own.superuser.execute(
+            "insert into mercato.export_parts (tenant_id, export_id, part, name, content, expires_at)"
+            " values ($1, gen_random_uuid(), 1, 'audit.json', '[]', now() + (7 - $2::int) * interval '1 day')",
+            tenant.id,
+            days,
+        )
+    assert await run(purge_tasks) == {"tasks": 1, "export_parts": 2}
+    assert await run(purge_tasks) == {"tasks": 0, "export_parts": 0}
+    left = await own.superuser.fetch(
+        "select tenant_id, state from mercato.jobs where name = 'mcp.run_tool' order by tenant_id, state"
+    )
+    assert {tuple(row) for row in left} == {(acme.id, "cancelled"), (acme.id, "done"), (globex.id, "waiting")}
+    assert await own.superuser.fetchval("select count(*) from mercato.export_parts") == 1
 
 
 async def test_runs_that_ended_long_ago_go_and_others_stay(own, acme, run):
