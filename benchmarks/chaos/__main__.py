@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import signal
@@ -18,23 +17,21 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import report
-from benchmarks.chaos.checks import Check, seen_checks, stored_checks
+from benchmarks.chaos.checks import seen_checks, stored_checks
 from benchmarks.chaos.client import Client, Surroundings
 from benchmarks.chaos.deployment import Shop, engines_in, environment, install_plugin, make_shops, stored
 from benchmarks.chaos.fleet import Fleet
 from benchmarks.chaos.journal import Journal
 from benchmarks.chaos.kinds import LegacyClient, Listener, ModernClient
+from benchmarks.chaos.verdict import Check, Told
 from benchmarks.deployment import MERCATO, temporary_folder
 from benchmarks.options import between
 from tests.conformance.proxy import Proxy
 
-COLUMNS = ("what", "must be", "is", "")
 KILL_EVERY_S = 5
 _KINDS = (LegacyClient, ModernClient, LegacyClient, Listener, LegacyClient, ModernClient)
 _LONGEST_END_S = 60
@@ -55,8 +52,9 @@ def main() -> int:
         except (RuntimeError, OSError) as error:
             Console(stderr=True).print(f"chaos: {error}", style="red", markup=False)
             return 1
-        _show(options, checks, chaos)
-    return 0 if all(check.good for check in checks) else 1
+        told = _told(options, checks, chaos)
+        told.show(as_json=options.json)
+    return 0 if told.ok else 1
 
 
 def _options() -> argparse.Namespace:
@@ -149,22 +147,11 @@ def _quiet_ports(count: int) -> list[int]:
     raise RuntimeError("there are no free ports")
 
 
-def _show(options: argparse.Namespace, checks: Sequence[Check], chaos: Chaos) -> None:
-    measured, shown = chaos.measured(), chaos.journal.shown
+def _told(options: argparse.Namespace, checks: Sequence[Check], chaos: Chaos) -> Told:
     described = (
         f"clients {options.clients}, seconds {options.seconds}, replicas {options.replicas}, seed {options.seed}"
     )
-    if options.json:
-        said = {"ok": all(check.good for check in checks), "run": described, "violations": shown}
-        print(json.dumps(said | {"checks": [asdict(one) for one in checks], "measured": measured}))
-        return
-    rows = [(one.what, one.must_be, f"{one.value:,}", "ok" if one.good else "OFF") for one in checks]
-    console = report.console()
-    report.print_table(console, f"Chaos: {described}", COLUMNS, rows)
-    for name, text in measured.items():
-        console.print(f"{name}: {text}", markup=False, highlight=False)
-    for text in shown:
-        console.print(text, style="red", markup=False, highlight=False)
+    return Told("Chaos", described, checks, chaos.measured(), chaos.journal.shown)
 
 
 if __name__ == "__main__":

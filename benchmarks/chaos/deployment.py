@@ -51,9 +51,9 @@ def install_plugin(site: Path) -> None:
 
 
 @contextmanager
-def engines_in(data_dir: Path) -> Iterator[Engines]:
-    """Hold the engines that all replicas join."""
-    engines = Engines(data_dir, durable=False)
+def engines_in(data_dir: Path, *, durable: bool = False) -> Iterator[Engines]:
+    """Hold the engines that all processes join. Only durable ones keep what they acknowledged when they are killed."""
+    engines = Engines(data_dir, durable=durable)
     engines.start()
     try:
         engines.wait()

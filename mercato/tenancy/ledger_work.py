@@ -19,7 +19,7 @@ from mercato.tenancy.ledger import State
 from mercato.tenancy.ledger_choosing import Limit
 from mercato.tenancy.system_pool import SystemPool
 
-LEASE_S = 10
+LEASE_S = 8
 """How long a row is its worker's without a word from it."""
 LONGEST_ERROR = 2_000
 
@@ -266,7 +266,10 @@ async def release(pool: SystemPool, ids: Sequence[int], worker: str) -> int:
 
 
 async def reap(pool: SystemPool) -> int:
-    """Take back the rows of workers that do not renew their leases; return how many."""
+    """Take back the rows of workers that do not renew their leases; return how many.
+
+    They keep the time at which they were due, and with it their place before what was due later.
+    """
     return len(await pool.fetch(_REAP_LOST))
 
 
@@ -278,7 +281,7 @@ _REAP_LOST = f"""
             when {_IS_SUPERSEDED} then 'cancelled'
             else 'retrying' end,
         finished_at = case when cancel_asked or attempt >= attempts or {_IS_SUPERSEDED} then now() end,
-        due_at = now(), error = 'its worker did not answer any more', error_kind = 'lost',
+        error = 'its worker did not answer any more', error_kind = 'lost',
         lease_until = null, worker = null, rung_until = null, cancel_asked = false
     where id in (
         select id from mercato.jobs where state = 'running' and lease_until < now() limit 500 for update skip locked

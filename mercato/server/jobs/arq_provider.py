@@ -5,7 +5,7 @@ queue that nobody reads, and is rung again elsewhere. arq is told to keep no res
 JSON; every ring has a fresh id, so nothing of an earlier attempt is in its way.
 
 What is arq's own and not documented is used in this file only, and pinned by a test: how its loop waits for the next
-look at the queue, how it looks, and what it is at.
+look at the queue, how it looks, what it is at, and how it counts its slots.
 """
 
 from __future__ import annotations
@@ -161,3 +161,13 @@ class _Awake(Worker):
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self.due.wait()
+
+    async def start_jobs(self, job_ids: list[bytes]) -> None:
+        """Begin jobs. Where Redis fails meanwhile, arq keeps the slot that it took: it is given back here."""
+        for job_id in job_ids:
+            try:
+                await super().start_jobs([job_id])
+            except (RedisError, OSError):
+                if job_id.decode() not in self.tasks:
+                    self._release_sem_dec_counter_on_complete()
+                raise

@@ -16,7 +16,7 @@ from mercato.tools.context import Meter
 
 log = structlog.stdlib.get_logger(__name__)
 
-BEAT_S = 2.5
+BEAT_S = 2.0
 """A quarter of a lease: three words may be lost."""
 Why = Literal["cancelled", "lost", "stopped"]
 

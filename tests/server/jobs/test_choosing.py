@@ -92,6 +92,19 @@ async def test_what_was_rung_is_not_rung_again_until_it_counts_as_lost(runtime, 
     assert await here.run_all() == 1
 
 
+async def test_what_a_worker_lost_keeps_its_place_before_what_came_later(runtime, acme, context):
+    pool = runtime.database.pool
+    async with context(acme) as ctx:
+        await probe.note.enqueue(ctx, word="first")
+    [lost] = await _ring(runtime, 1)
+    await ledger_work.claim(pool, [lost], "somebody", {})
+    async with context(acme) as ctx:
+        await probe.note.enqueue(ctx, word="second")
+    await pool.fetch("update mercato.jobs set lease_until = now() - interval '1 s' where id = $1", lost)
+    assert await ledger_work.reap(pool) == 1
+    assert list(await _ring(runtime, 1)) == [lost]
+
+
 async def _runs_at_once(here, there, names):
     """Ring and run at both workers; return how many of these began, and let them end."""
     async with asyncio.TaskGroup() as tasks:

@@ -8,6 +8,7 @@ import inspect
 import anyio
 import pytest
 from arq.worker import Worker
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from mercato.server.jobs.arq_provider import ArqProvider
 from mercato.server.jobs.inline import InlineProvider
@@ -128,8 +129,25 @@ async def test_arq_begins_within_milliseconds_of_the_ring(arq):
         await handler.until(1)
 
 
+async def test_arq_has_all_its_slots_after_redis_failed_while_it_began_jobs(arq, monkeypatch):
+    handler, pipeline, failures = Handler(), arq._redis.pipeline, iter(range(12))
+
+    def failing(transaction=True, **options):
+        if transaction and next(failures, None) is not None:
+            raise RedisConnectionError("away")
+        return pipeline(transaction, **options)
+
+    monkeypatch.setattr("mercato.server.jobs.arq_provider._AWAY_S", 0.001)
+    monkeypatch.setattr(arq._redis, "pipeline", failing)
+    await arq.start(handler, handler.room.set)
+    await arq.ring([1])
+    await handler.until(1)
+
+
 def test_what_is_used_of_arq_and_not_documented_is_there():
     assert inspect.iscoroutinefunction(Worker._poll_iteration)
     assert list(inspect.signature(Worker._poll_iteration).parameters) == ["self"]
+    assert list(inspect.signature(Worker.start_jobs).parameters) == ["self", "job_ids"]
+    assert list(inspect.signature(Worker._release_sem_dec_counter_on_complete).parameters) == ["self"]
     worker = Worker.__init__.__code__.co_names
     assert {"tasks", "allow_pick_jobs", "max_jobs"} <= set(worker)

@@ -1,16 +1,17 @@
-"""What the chaos test calls: a read, a write whose effects can be counted, and work that tells how far it is."""
+"""What the tests of chaos call: a read, a write whose effects can be counted, work that tells how far it is, jobs."""
 
 from __future__ import annotations
 
 import asyncio
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 from sqlmodel import select
 
-from mercato import Category, Reply, TenantOwned, ToolContext, hookimpl, identity
+from mercato import Category, Job, Reply, TenantOwned, ToolContext, hookimpl, identity
+from mercato_chaos.jobs import JOBS
 
 chaos = Category("chaos", "Notes, to be written while servers are killed.")
 _STEPS, _STEP_S = 5, 0.25
@@ -68,6 +69,12 @@ async def notes(ctx: ToolContext) -> str:
 def register_categories() -> list[Category]:
     """Return the category `chaos`."""
     return [chaos]
+
+
+@hookimpl
+def register_jobs() -> list[Job[..., Any]]:
+    """Return the jobs."""
+    return JOBS
 
 
 @hookimpl
