@@ -5,19 +5,36 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from zoneinfo import ZoneInfo
 
 import pytest
+import sqlalchemy as sa
 
 from mercato.plugins.jobs import job
 from mercato.plugins.schedules import Schedule
 from mercato.server.jobs.ticker import Ticker
 from mercato.tenancy import ticks
 from mercato.tenancy.connections import Connection
+from mercato.tenancy.rows import utc_now
+from mercato.tenancy.tenants import TenantRecord
 
 
 @job("probe.nightly", schedule=Schedule("30 2 * * *", "all"), each_tenant=True)
 async def nightly(ctx) -> None:
     """Run each night."""
+
+
+@job("probe.nightly_once", schedule=Schedule("30 2 * * *", "once"), each_tenant=True)
+async def nightly_once(ctx) -> None:
+    """Run each night, once for all that were missed."""
+
+
+@job("probe.nightly_skip", schedule=Schedule("30 2 * * *", "skip"), each_tenant=True)
+async def nightly_skip(ctx) -> None:
+    """Run each night that is not missed."""
+
+
+NIGHTLY = [nightly, nightly_once, nightly_skip]
 
 
 @job("probe.hourly", schedule=Schedule("0 * * * *", "all"))
@@ -66,44 +83,77 @@ def stored(runtime):
     return read
 
 
+@pytest.fixture
+def forget(runtime):
+    """Forget all schedules, and let the tenants go that had some."""
+
+    async def tables():
+        async with runtime.database.system() as session:
+            await session.exec(sa.update(TenantRecord).values(removed_at=utc_now()))
+        for table in ("ticks", "schedules"):
+            await runtime.database.pool.fetch(f"delete from mercato.{table}")
+
+    return tables
+
+
 @pytest.fixture(autouse=True)
-async def no_schedules(runtime):
+async def no_schedules(forget):
     yield
-    for table in ("ticks", "schedules"):
-        await runtime.database.pool.fetch(f"delete from mercato.{table}")
+    await forget()
 
 
-async def test_five_workers_whose_looks_overlap_run_each_tick_once_over_a_change_of_the_clocks(
-    runtime, new_tenant, stored
+CHANGES = {
+    "America/New_York": ("2026-03-08", "2026-11-01"),
+    "Europe/London": ("2026-03-29", "2026-10-25"),
+    "Australia/Lord_Howe": ("2026-10-04", "2026-04-05"),
+    "America/St_Johns": ("2026-03-08", "2026-11-01"),
+    "Pacific/Chatham": ("2026-09-27", "2026-04-05"),
+    "Africa/Casablanca": ("2026-03-22", "2026-02-15"),
+}
+"""The days in 2026 on which the clocks are put forward, and back."""
+
+
+def _look_times(begin, ticks):
+    """Whenever something is due, and in the end; and again soon: who looks while another does sees nothing."""
+    return [at + timedelta(seconds=wait) for at in (*ticks, begin + timedelta(hours=72)) for wait in (0, 10)]
+
+
+@pytest.mark.parametrize("direction", [0, 1], ids=["forward", "back"])
+@pytest.mark.parametrize("nightly", NIGHTLY, ids=lambda job: job.schedule.catch_up)
+async def test_five_workers_with_skewed_clocks_run_each_tick_once_over_a_change_of_the_clocks_in_six_zones(
+    runtime, new_tenant, stored, forget, nightly, direction
 ):
-    zones = {
-        "America/New_York": datetime(2026, 11, 1, tzinfo=UTC),
-        "Europe/London": datetime(2026, 10, 25, tzinfo=UTC),
-        "Australia/Lord_Howe": datetime(2026, 10, 4, tzinfo=UTC),
-        "America/St_Johns": datetime(2026, 3, 8, tzinfo=UTC),
-        "Pacific/Chatham": datetime(2026, 4, 5, tzinfo=UTC),
-        "Africa/Casablanca": datetime(2026, 3, 22, tzinfo=UTC),
-    }
-    tenants = {zone: await new_tenant(runtime, timezone=zone) for zone in zones}
-    for zone, change in zones.items():
-        begin = change - timedelta(days=1, hours=12)
+    for zone, changes in CHANGES.items():
+        tenant = await new_tenant(runtime, timezone=zone)
+        begin = datetime.fromisoformat(changes[direction]).replace(tzinfo=UTC) - timedelta(hours=36)
+        every = Schedule(nightly.schedule.cron, "all")
+        expected = every.due(begin, begin + timedelta(hours=72), ZoneInfo(zone))
         workers = [Worker(runtime, nightly) for _ in range(5)]
         await workers[0].look(begin)
-        for step in range(24):
-            now = begin + timedelta(hours=3 * step + 3)
+        for now in _look_times(begin, expected):
             skewed = [now + timedelta(seconds=2 * number - 4) for number in range(5)]
             await asyncio.gather(*(worker.look(at) for worker, at in zip(workers, skewed, strict=True)))
-        expected = Schedule("30 2 * * *", "all").due(begin, begin + timedelta(hours=72), _zone(zone))
-        assert await stored("probe.nightly", tenants[zone].id) == expected
-        assert len(expected) == 3
-        await runtime.database.pool.fetch("delete from mercato.ticks")
-        await runtime.database.pool.fetch("delete from mercato.schedules")
+        assert await stored(nightly.name, tenant.id) == expected
+        assert len({tick.astimezone(ZoneInfo(zone)).date() for tick in expected}) == len(expected) == 3
+        await forget()
 
 
-def _zone(name):
-    from zoneinfo import ZoneInfo
-
-    return ZoneInfo(name)
+@pytest.mark.parametrize("direction", [0, 1], ids=["forward", "back"])
+@pytest.mark.parametrize("nightly", NIGHTLY, ids=lambda job: job.schedule.catch_up)
+async def test_what_was_missed_over_a_change_of_the_clocks_is_caught_up_with_by_one_of_five_workers(
+    runtime, new_tenant, stored, forget, nightly, direction
+):
+    for zone, changes in CHANGES.items():
+        tenant = await new_tenant(runtime, timezone=zone)
+        begin = datetime.fromisoformat(changes[direction]).replace(tzinfo=UTC) - timedelta(hours=36)
+        missed = Schedule(nightly.schedule.cron, "all").due(begin, begin + timedelta(hours=72), ZoneInfo(zone))
+        workers = [Worker(runtime, nightly) for _ in range(5)]
+        await workers[0].look(begin)
+        back = begin + timedelta(hours=72, minutes=7)
+        await asyncio.gather(*(worker.look(back + timedelta(seconds=2 * n)) for n, worker in enumerate(workers)))
+        expected = {"skip": [], "once": missed[-1:], "all": missed}[nightly.schedule.catch_up]
+        assert await stored(nightly.name, tenant.id) == expected
+        await forget()
 
 
 async def test_a_schedule_begins_when_it_is_first_seen_and_misses_nothing_after(runtime, stored):
