@@ -113,7 +113,7 @@ def _asking(app: Callable[..., Awaitable[None]], key: str, port: int) -> Callabl
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    def answer(status: int, lines: bytes, pieces: Sequence[bytes]) -> bool:
+    def answer(scope: Any, status: int, lines: bytes, pieces: Sequence[bytes]) -> bool:
         if status != 200 or not any(b'"isError":false' in piece for piece in pieces):
             raise RuntimeError(f"the call failed: {b''.join(pieces)[:300]!r}")
         return True

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -51,14 +52,13 @@ class Mercato(Starlette):
     lane: FastLane | None = None
     tracing: Tracing | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer a request."""
         if self.tracing is not None and scope["type"] == "http":
-            await self.tracing.serve(self._answer, scope, receive, send)
-        else:
-            await self._answer(scope, receive, send)
+            return self.tracing.serve(self._answer, scope, receive, send)
+        return self._answer(scope, receive, send)
 
-    def _answer(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    def _answer(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         lane = self.lane
         if lane is not None and scope["type"] == "http" and scope["method"] == "POST" and is_endpoint(scope["path"]):
             return lane(scope, receive, send)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence, Sized
-from functools import partial
 from typing import Any
 
+from starlette.types import Scope
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -28,28 +28,6 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
-def answer_at_once(cycle: RequestResponseCycle, status: int, head: bytes, body: Sequence[bytes]) -> bool:
-    """Hand over a whole answer, its body in pieces; False, with nothing done, where it must go the usual way.
-
-    `head` are header lines of ours, which need no check; the usual way costs three times as much. What is set here is
-    what uvicorn sets when an answer is complete.
-    """
-    if cycle.disconnected or cycle.response_started or cycle.flow.write_paused or cycle.waiting_for_100_continue:
-        return False
-    cycle.response_started = cycle.response_complete = True
-    ending = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
-    whole = (STATUS_LINE[status], head, ending, *body)
-    if max(map(len, body)) < COPIED_BYTES:
-        cycle.transport.write(b"".join(whole))
-    else:
-        cycle.transport.writelines(whole)
-    cycle.message_event.set()
-    if not cycle.keep_alive:
-        cycle.transport.close()
-    cycle.on_response()
-    return True
-
-
 class TooManyRequests(Exception):
     """A client sends more requests before their answers than are kept for it."""
 
@@ -62,7 +40,7 @@ class _Flow(FlowControl):
         self._pipeline = pipeline
 
     def resume_reading(self) -> None:
-        if not self._pipeline:
+        if self.read_paused and not self._pipeline:
             super().resume_reading()
 
 
@@ -72,9 +50,9 @@ class BoundedConnection(HttpToolsProtocol):
     A request that comes in one piece, as nearly all do, starts no timer. The time in which we do not read is not the
     client's: while an earlier request of the same connection is answered, or the application has enough for now.
 
-    Each request finds the transport in `scope["extensions"]["mercato.transport"]`, and in `mercato.answer` a way to
-    answer it at once. Header values lose the white space after them: RFC 9110 says that it is no part, and the parser
-    leaves it.
+    Each request finds the transport in `scope["extensions"]["mercato.transport"]`, and in `mercato.body` and
+    `mercato.answer` ways to take its body and to answer it at once. Header values lose the white space after them:
+    RFC 9110 says that it is no part, and the parser leaves it.
     """
 
     head_timeout_s: float = 10
@@ -118,9 +96,45 @@ class BoundedConnection(HttpToolsProtocol):
         HttpToolsProtocol.on_headers_complete(self)
         extensions: dict[str, Any] = {
             "mercato.transport": self.transport,
-            "mercato.answer": partial(answer_at_once, self.cycle),
+            "mercato.body": self.body_at_once,
+            "mercato.answer": self.answer_at_once,
         }
         self.scope["extensions"] = extensions
+
+    def body_at_once(self, scope: Scope) -> bytes | None:
+        """Return a body that has come wholly; None, with nothing done, where it must be received."""
+        cycle = self._answered
+        if cycle is None or cycle.scope is not scope or cycle.more_body or cycle.disconnected:
+            return None
+        self.flow.resume_reading()
+        cycle.message_event.clear()
+        body, cycle.body = bytes(cycle.body), bytearray()
+        return body
+
+    def answer_at_once(self, scope: Scope, status: int, head: bytes, body: Sequence[bytes]) -> bool:
+        """Hand over a whole answer, its body in pieces; False, with nothing done, where it must go the usual way.
+
+        `head` are header lines of ours, which need no check; the usual way costs three times as much. What is set here
+        is what uvicorn sets when an answer is complete. The request names itself by its scope, instead of being bound
+        into what its scope holds: such a ring would wait for the garbage collector, and every request would leave one.
+        """
+        cycle = self._answered
+        if cycle is None or cycle.scope is not scope or cycle.disconnected or cycle.response_started:
+            return False
+        if cycle.flow.write_paused or cycle.waiting_for_100_continue:
+            return False
+        cycle.response_started = cycle.response_complete = True
+        ending = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+        whole = (STATUS_LINE[status], head, ending, *body)
+        if max(map(len, body)) < COPIED_BYTES:
+            cycle.transport.write(b"".join(whole))
+        else:
+            cycle.transport.writelines(whole)
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
+        return True
 
     def on_message_complete(self) -> None:
         """The request has ended; the next one's time begins with its first byte."""

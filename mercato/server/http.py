@@ -29,6 +29,7 @@ class HttpServer(uvicorn.Server):
                 app,
                 loop="uvloop",
                 http=BoundedConnection,
+                interface="asgi3",
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -62,13 +62,13 @@ class AccessLog:
     """Writes a line for each HTTP request.
 
     Where nobody watches, lines go past the chain, which costs fifty times as much (their fields are ours, and hold no
-    secret), and are written together a moment later.
+    secret), and are made and written together a moment later.
     """
 
     def __init__(self) -> None:
         self._logger = logging.getLogger("mercato.access")
         self._shown = sys.stderr.isatty()
-        self._waiting: list[bytes] = []
+        self._waiting: list[dict[str, Any]] = []
         self.count: Callable[[str, int], object] | None = None
         """Told of each request's path and status, also where nothing is logged."""
 
@@ -84,12 +84,13 @@ class AccessLog:
         if not self._waiting:
             asyncio.get_running_loop().call_later(_MOMENT_S, self.flush)
         fields["timestamp"] = datetime.now(UTC)
-        self._waiting.append(_OPENING + orjson.dumps(fields, option=_OPTIONS)[1:])
+        self._waiting.append(fields)
 
     def flush(self) -> None:
         """Write what was taken down."""
         if self._waiting:
-            lines, self._waiting = b"".join(self._waiting), []
+            lines = b"".join([_OPENING + orjson.dumps(fields, option=_OPTIONS)[1:] for fields in self._waiting])
+            self._waiting.clear()
             sys.stderr.write(lines.decode())
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import anyio
 import orjson
 import pytest
 from sqlmodel import select
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from mercato.tenancy.usage import UsageRecord
 from tests.server import probe
@@ -120,3 +122,20 @@ async def test_a_category_that_is_switched_off_is_off_at_the_very_next_call(site
         answer = (await modern(client, "tools/call", {"name": "echo"})).json()["result"]
     assert answer["isError"] is True
     assert answer["_meta"]["mercato/error"]["code"] == "switched_off"
+
+
+async def test_a_request_that_was_answered_is_forgotten_without_the_garbage_collector(site, acme):
+    def kept() -> int:
+        return sum(type(thing) is RequestResponseCycle for thing in gc.get_objects())
+
+    async with site.client(await site.key(acme)) as client:
+        await modern(client, "tools/call", {"name": "echo"})
+        gc.collect()
+        gc.disable()
+        try:
+            before = kept()
+            for _ in range(20):
+                assert (await modern(client, "tools/call", {"name": "echo"})).status_code == 200
+            assert kept() - before < 5
+        finally:
+            gc.enable()

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.types import Message as AsgiMessage
 from starlette.types import Receive, Scope, Send
 
-from mercato.server.mcp.delivery import AT_ONCE, Delivery, is_open
+from mercato.server.mcp.delivery import AT_ONCE, BODY, Delivery, is_open
 from mercato.server.mcp.frames import PING, STREAM_HEADERS, frame
 from mercato.server.mcp.messages import limit_body
 from mercato.server.mcp.plain import Plain
@@ -144,7 +144,7 @@ class Exchange:
         head = b"%bcontent-length: %d\r\ncontent-type: application/json\r\nx-request-id: %b\r\n"
         lines = head % (waits, sum(map(len, pieces)), self.request_id.encode())
         at_once = self.scope.get("extensions", _NONE).get(AT_ONCE)
-        if at_once is None or not at_once(status, lines, pieces):
+        if at_once is None or not at_once(self.scope, status, lines, pieces):
             headers = [tuple(line.split(b": ", 1)) for line in lines.split(b"\r\n")[:-1]]
             await self.send({"type": "http.response.start", "status": status, "headers": headers})
             await self.send({"type": "http.response.body", "body": b"".join(pieces)})
@@ -173,6 +173,13 @@ class Exchange:
 def result_message(plain: Plain, result: bytes) -> Pieces:
     """Return the message that carries a result."""
     return b'{"jsonrpc":"2.0","id":', plain.id, b',"result":', result, b"}"
+
+
+def whole_of(scope: Scope) -> list[AsgiMessage] | None:
+    """Return a body that has come already, as its only piece: without waiting, which costs more than to read it."""
+    body_at_once = scope.get("extensions", _NONE).get(BODY)
+    body = None if body_at_once is None else body_at_once(scope)
+    return None if body is None else [{"type": "http.request", "body": body}]
 
 
 async def pieces_of(receive: Receive) -> list[AsgiMessage]:

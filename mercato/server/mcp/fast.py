@@ -22,7 +22,7 @@ from mercato.server.auth.directory import Caller, Directory
 from mercato.server.guard import Guard
 from mercato.server.limits.windows import Window
 from mercato.server.mcp.definitions import Definitions
-from mercato.server.mcp.exchange import Exchange, again, pieces_of, result_message
+from mercato.server.mcp.exchange import Exchange, again, pieces_of, result_message, whole_of
 from mercato.server.mcp.handlers import Handlers
 from mercato.server.mcp.listen import METHOD, Listening, wanted_of
 from mercato.server.mcp.plain import Head, Plain, PlainReader, plain_head
@@ -121,7 +121,7 @@ class FastLane:
         if caller is None:
             await self._app(scope, receive, send)
             return
-        pieces = await pieces_of(receive)
+        pieces = whole_of(scope) or await pieces_of(receive)
         body = pieces[0].get("body", b"") if len(pieces) == 1 else b"".join(one.get("body", b"") for one in pieces)
         plain = self._reader.read(head, body) if pieces[-1]["type"] == "http.request" else None
         if plain is None:
@@ -139,7 +139,7 @@ class FastLane:
                 exchange.status = await serving
                 self._note(exchange, METHOD, "", tenant_id)
                 return
-        elif await self._answer(exchange, plain, caller, head):
+        elif (answering := self._answer(exchange, plain, caller, head)) is not None and await answering:
             self._note(exchange, plain.method, plain.name, caller.access.tenant.id)
             return
         await self._app(scope, again(pieces, receive), send)
@@ -182,13 +182,16 @@ class FastLane:
                 self._known_hosts[host] = known
         return known
 
-    async def _answer(self, exchange: Exchange, plain: Plain, caller: Caller, head: Head) -> bool:
-        """Answer a plain request; False, with nothing done, where the application must."""
+    def _answer(self, exchange: Exchange, plain: Plain, caller: Caller, head: Head) -> Awaitable[bool] | None:
+        """Return what answers a plain request, and is False, with nothing done, or None where the application must."""
         session_id = None if plain.is_modern else head[b"mcp-session-id"].decode("latin-1")
         if session_id is not None and not self._adopt(plain, caller, session_id):
-            return False
+            return None
         if plain.method == "tools/call":
-            return await self._call(exchange, plain, caller, session_id)
+            return self._call(exchange, plain, caller, session_id)
+        return self._tell(exchange, plain, caller)
+
+    async def _tell(self, exchange: Exchange, plain: Plain, caller: Caller) -> bool:
         if plain.method == "ping":
             await exchange.send_json(200, result_message(plain, b"{}"))
             return True
@@ -217,24 +220,36 @@ class FastLane:
         plain.version, plain.can_ask, plain.client_name = session.version, session.can_ask, session.client_name
         return True
 
-    async def _call(self, exchange: Exchange, plain: Plain, caller: Caller, session_id: str | None) -> bool:
+    def _call(self, exchange: Exchange, plain: Plain, caller: Caller, session_id: str | None) -> Awaitable[bool] | None:
         place = f"tools/call {plain.name}"
         known = caller.memo.get(place)
         if known is None:
             known = self._callable(plain.name, caller)
             if known is None:
-                return False
+                return None
             caller.memo[place] = known  # nothing else is kept: a client can make up names without an end
         if session_id is None or self._calls is None:
-            return await self._called(exchange, plain, caller, None, *known)
+            return self._called(exchange, plain, caller, None, *known)
+        return self._called_in_session(self._calls, exchange, plain, caller, session_id, *known)
+
+    async def _called_in_session(
+        self,
+        calls: Calls,
+        exchange: Exchange,
+        plain: Plain,
+        caller: Caller,
+        session_id: str,
+        tool: Tool,
+        limits: Sequence[Window],
+    ) -> bool:
         try:
-            running = self._calls.begin(session_id, orjson.loads(plain.id), exchange.cancel)
+            running = calls.begin(session_id, orjson.loads(plain.id), exchange.cancel)
         except ValueError:
             return False
         try:
-            return await self._called(exchange, plain, caller, session_id, *known)
+            return await self._called(exchange, plain, caller, session_id, tool, limits)
         finally:
-            self._calls.end(running)
+            calls.end(running)
 
     def _callable(self, name: str, caller: Caller) -> tuple[Tool, Sequence[Window]] | None:
         """Return a tool that may be called here, and its limits; None where the application has something to say.
