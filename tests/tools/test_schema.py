@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import enum
+import subprocess
+import sys
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -301,3 +303,20 @@ def test_a_tool_cannot_be_read_only_and_destructive():
 
     with pytest.raises(TypeError, match="read-only and destructive"):
         probe.tool(read_only=True, destructive=True)(answer)
+
+
+def test_an_answer_whose_fields_are_not_what_they_say_is_an_error_and_elsewhere_a_warning_stays_one():
+    program = (
+        "from pydantic import BaseModel\n"
+        "from mercato import Category\n"
+        "class Answer(BaseModel):\n"
+        "    number: int\n"
+        "async def answer(ctx) -> Answer:\n"
+        "    'Answer.'\n"
+        "wrong = Answer.model_construct(number='one')\n"
+        "print(wrong.model_dump_json())\n"
+        "Category('probe', 'Answers.').tool(read_only=True)(answer).dump(wrong)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, '{"number":"one"}\n')
+    assert "in dump" in done.stderr
