@@ -47,12 +47,12 @@ async def test_a_crowd_is_written_before_the_second_is_over(open_ledger, tenant,
     monkeypatch.setattr(module, "_FLUSH_S", 60)
     ledger = open_ledger()
     ledger.start()
-    for _ in range(500):
+    for _ in range(2_000):
         call(ledger, tenant.id)
     with anyio.fail_after(10):
         while ledger.backlog:
             await asyncio.sleep(0)
-    assert await recorded(tenant.id) == 500
+    assert await recorded(tenant.id) == 2_000
 
 
 async def test_stopping_writes_everything_though_nothing_was_started(open_ledger, tenant, recorded):
@@ -125,14 +125,14 @@ async def test_an_outage_is_told_once_and_again_when_it_comes_again(open_ledger,
 async def test_the_oldest_go_when_too_many_wait_and_that_is_told_once(open_ledger, tenant, recorded, monkeypatch):
     told = []
     monkeypatch.setattr(module.log, "error", lambda text, **values: told.append(text))
-    monkeypatch.setattr(module, "MOST_KEPT", 600)
+    monkeypatch.setattr(module, "MOST_KEPT", 2_600)
     ledger = open_ledger()
-    for number in range(650):
+    for number in range(2_650):
         call(ledger, tenant.id, outcome="ok" if number >= 50 else "error")
-    assert (ledger.backlog, ledger.dropped) == (600, 50)
+    assert (ledger.backlog, ledger.dropped) == (2_600, 50)
     assert len(told) == 1
     assert await ledger.flush()
-    assert await recorded(tenant.id) == 600
+    assert await recorded(tenant.id) == 2_600
 
 
 @pytest.mark.parametrize(
