@@ -1,4 +1,4 @@
-"""The runs of the suite, and the verdict: what failed must be exactly what is expected to fail."""
+"""The runs of the suite, and the verdict: nothing may fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from authorization import output_while_signing_in
 from processes import CommandFailed, output_of
 from subject import Subject
 
-_EXPECTED = Path(__file__).parent / "expected"
 _SUMMARY = re.compile(r"^[✓✗] (?P<scenario>\S+): (?P<passed>\d+) passed, (?P<failed>\d+) failed", re.MULTILINE)
 _ANNOUNCED = re.compile(r"^Running .*\((\d+) scenarios\)", re.MULTILINE)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -46,26 +45,20 @@ RUNS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a run. Checks are counted; scenarios are named.
-
-    The suite's own `--expected-failures` is not used: it takes warnings for failures, and does not judge the scenarios
-    that a revision does not score.
-    """
+    """What came of a run. Checks are counted; scenarios are named."""
 
     run: str
     passed: int
     failed: int
     scenarios: int
-    expected: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    stale: tuple[str, ...]
+    failures: tuple[str, ...]
     warned: tuple[str, ...]
     reasons: tuple[str, ...]
 
     @property
     def good(self) -> bool:
-        """Whether exactly what was expected to fail has failed."""
-        return not (self.unexpected or self.stale)
+        """Whether nothing has failed."""
+        return not self.failures
 
 
 async def run_suite(run: Run, node: Path, packages: Path, subject: Subject, results: Path) -> Verdict:
@@ -95,18 +88,15 @@ def _verdict(run: Run, written: str, folder: Path) -> Verdict:
     if run.all_must_pass:
         checked = {scenario for scenario, _ in checks}
         failed |= {scenario for scenario, check in checks if _is_bad(run, check)} | (lines.keys() - checked)
-    expected = set(_expected_failures(run))
     warned = {scenario for scenario, check in checks if check["status"] == "WARNING"}
     return Verdict(
         run=run.name,
         passed=sum(int(found["passed"]) for found in lines.values()),
         failed=sum(int(found["failed"]) for found in lines.values()),
         scenarios=len(lines),
-        expected=tuple(sorted(failed & expected)),
-        unexpected=tuple(sorted(failed - expected)),
-        stale=tuple(sorted(expected - failed)),
+        failures=tuple(sorted(failed)),
         warned=tuple(sorted(warned - failed)),
-        reasons=tuple(_reasons(run, checks, failed - expected)),
+        reasons=tuple(_reasons(run, checks, failed)),
     )
 
 
@@ -114,11 +104,6 @@ def _is_bad(run: Run, check: dict[str, Any]) -> bool:
     """Whether a check is against the server; where all must pass, one that was not made is too."""
     status = check["status"]
     return bool(status not in {"SUCCESS", "INFO"} if run.all_must_pass else status == "FAILURE")
-
-
-def _expected_failures(run: Run) -> list[str]:
-    """Return the scenarios of the run's file, which the suite itself could read too."""
-    return re.findall(r"^ +- (\S+)", (_EXPECTED / f"{run.name}.yaml").read_text(), re.MULTILINE)
 
 
 def _reasons(run: Run, checks: Sequence[tuple[str, dict[str, Any]]], scenarios: set[str]) -> Iterator[str]:
