@@ -23,7 +23,9 @@ from mercato.tenancy.principal import Principal
 from mercato.tenancy.rows import CORE_SCHEMA, TenantOwned, identity, reference, timestamp
 
 MASK = "***"
-_SECRET_NAME = re.compile(r"secret|token|password|passwd|api_?key|authorization|credential|cookie", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"secret|token|password|passwd|api_?key|authorization|credential|cookie|^sealed$", re.IGNORECASE
+)
 _SECRET_VALUE = re.compile(r"\b(?:mck_|shp(?:at|ss|ca)_|Bearer )[\w.~+/=-]+")
 _LONGEST_TEXT = 2_000
 

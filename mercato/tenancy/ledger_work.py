@@ -5,6 +5,7 @@ Every step is one statement that says which state it expects, so that what comes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +22,7 @@ from mercato.tenancy.system_pool import SystemPool
 
 LEASE_S = 8
 """How long a row is its worker's without a word from it."""
-LONGEST_ERROR = 2_000
+LONGEST_ERROR, LONGEST_PROGRESS = 2_000, 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +154,11 @@ _PROGRESS = """
 async def note_progress(
     pool: SystemPool, job_id: int, done: float, total: float | None = None, message: str | None = None
 ) -> None:
-    """Write down how far a run is, past the transaction of its work."""
-    await pool.fetch(_PROGRESS, job_id, done, total, message)
+    """Write down how far a run is, past the transaction of its work; what no JSON can say is left out."""
+    if math.isfinite(done):
+        most = total if total is not None and math.isfinite(total) else None
+        text = None if message is None else message.replace("\0", "")[:LONGEST_PROGRESS]
+        await pool.fetch(_PROGRESS, job_id, done, most, text)
 
 
 @dataclass(frozen=True, slots=True)

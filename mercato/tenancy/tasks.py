@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -43,32 +43,40 @@ class Exchange:
 
     owner: str
     can_ask: bool
-    questions: Mapping[str, Question]
-    answers: Mapping[str, Answer]
-    at: datetime | None = None
+    begun_at: datetime
+    changed_at: datetime
+    questions: Mapping[str, Question] = field(default_factory=dict)
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, owner: str, *, can_ask: bool, answers: Mapping[str, Answer] | None = None) -> Self:
+        """Return the exchange of a task that begins now."""
+        now = utc_now()
+        return cls(owner=owner, can_ask=can_ask, begun_at=now, changed_at=now, answers=answers or {})
+
+    def with_questions(self, questions: Mapping[str, Question]) -> Exchange:
+        """Return it as it is once these are asked."""
+        return replace(self, changed_at=utc_now(), questions=questions)
+
+    def with_answers(self, answers: Mapping[str, Answer]) -> Exchange:
+        """Return it as it is once these were given: they are asked no more."""
+        left = {key: asked for key, asked in self.questions.items() if key not in answers}
+        return replace(self, changed_at=utc_now(), questions=left, answers={**self.answers, **answers})
 
     def dump(self) -> str:
         """Return it as it is stored."""
-        at = utc_now() if self.at is None else self.at
-        stored = {
-            "owner": self.owner,
-            "can_ask": self.can_ask,
-            "questions": self.questions,
-            "answers": self.answers,
-            "at": at.isoformat(),
-        }
-        return json.dumps(stored)
+        times = {"begun_at": self.begun_at.isoformat(), "changed_at": self.changed_at.isoformat()}
+        said = {"owner": self.owner, "can_ask": self.can_ask, "questions": self.questions, "answers": self.answers}
+        return json.dumps({**said, **times})
 
     @classmethod
     def load(cls, stored: Mapping[str, Any] | None) -> Exchange:
         """Return what was stored; of a run that nobody follows, one in which nothing can be asked."""
         if stored is None:
-            return cls(owner="", can_ask=False, questions={}, answers={})
+            return cls.begin("", can_ask=False)
+        times = {name: datetime.fromisoformat(stored[name]) for name in ("begun_at", "changed_at")}
         questions = {key: Question(*asked) for key, asked in stored["questions"].items()}
-        at = datetime.fromisoformat(stored["at"])
-        return cls(
-            owner=stored["owner"], can_ask=stored["can_ask"], questions=questions, answers=stored["answers"], at=at
-        )
+        return cls(**{**stored, **times, "questions": questions})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +87,13 @@ class Task:
     run_id: int
     state: State
     exchange: Exchange
-    created_at: datetime
     changed_at: datetime
     progress: Mapping[str, Any] | None
     result: Mapping[str, Any] | None
     error: str | None
 
 
-_SHOWN = ("id", "state", "exchange", "created_at", "started_at", "finished_at", "progress", "result", "error")
+_SHOWN = ("id", "state", "exchange", "started_at", "finished_at", "progress", "result", "error")
 _READ = sa.select(*(col(getattr(JobRun, name)) for name in _SHOWN)).where(
     col(JobRun.task_id) == sa.bindparam("task_id", type_=sa.Uuid)
 )
@@ -106,7 +113,6 @@ def _task(
     run_id: int,
     state: State,
     stored: Mapping[str, Any],
-    created_at: datetime,
     started_at: datetime | None,
     finished_at: datetime | None,
     progress: Mapping[str, Any] | None,
@@ -115,13 +121,12 @@ def _task(
 ) -> Task:
     exchange = Exchange.load(stored)
     told_at = None if progress is None else datetime.fromisoformat(progress["at"])
-    moments = (created_at, started_at, finished_at, exchange.at, told_at)
+    moments = (exchange.changed_at, started_at, finished_at, told_at)
     return Task(
         id=task_id,
         run_id=run_id,
         state=state,
         exchange=exchange,
-        created_at=created_at,
         changed_at=max(moment for moment in moments if moment is not None),
         progress=progress,
         result=result,
@@ -161,14 +166,13 @@ async def answer(db: TenantDatabase, task_id: UUID, owner: str, answers: Mapping
     given = {key: given for key, given in answers.items() if key in exchange.questions}
     if row.state != "waiting" or not given:
         return False
-    left = {key: asked for key, asked in exchange.questions.items() if key not in given}
-    after = Exchange(owner=owner, can_ask=exchange.can_ask, questions=left, answers={**exchange.answers, **given})
+    after = exchange.with_answers(given)
     row.exchange = json.loads(after.dump())
-    if not left:
+    if not after.questions:
         row.state, row.due_at, row.rung_until = "queued", utc_now(), None
         await db.session.flush()
         await (await db.session.connection()).execute(job_runs.RING)
-    return not left
+    return not after.questions
 
 
 async def cancel(db: TenantDatabase, task: Task) -> State:

@@ -17,12 +17,15 @@ RunId = Annotated[int, Field(ge=1, description="`id` of a run.")]
 
 
 class JobQueue(BaseModel):
-    """The runs of one job, by state. `oldest_due_at` is of those that wait; `paused`: its schedule, for this tenant."""
+    """The runs of one job, by state; `waiting` is for a person's answer. `oldest_due_at` is of those that are queued or
+    retrying; `paused`: its schedule, for this tenant.
+    """
 
     job: str
     queued: int = 0
     running: int = 0
     retrying: int = 0
+    waiting: int = 0
     done: int = 0
     dead: int = 0
     cancelled: int = 0

@@ -145,4 +145,4 @@ def _said(run: Run) -> dict[str, Any]:
     from mercato.tenancy.audit import masked
 
     said = {name: getattr(run, name) for name in run.__dataclass_fields__}
-    return {**said, "payload": masked(run.payload)}
+    return {**said, "payload": masked(run.payload), "result": masked(run.result)}

@@ -59,6 +59,7 @@ async def test_a_queue_is_counted_by_state(mcp, tenant, put, database):
         "queued": 2,
         "running": 1,
         "retrying": 1,
+        "waiting": 0,
         "done": 1,
         "dead": 1,
         "cancelled": 0,

@@ -61,7 +61,7 @@ async def _paused(run):
 
 async def test_a_schedule_is_paused_for_one_tenant_and_goes_on(runtime, acme, globex, run):
     said = await run("pause", "probe.nightly", "--tenant", acme.slug)
-    assert (said.exit_code, said.output) == (0, f"probe.nightly is paused for {acme.slug}.\n")
+    assert (said.exit_code, said.stdout) == (0, f"probe.nightly is paused for {acme.slug}.\n")
     assert (await _paused(run))["probe.nightly"] == (False, [acme.slug])
     again = await run("pause", "probe.nightly", "--tenant", acme.slug, "--json")
     assert json.loads(again.stdout) == {
@@ -71,10 +71,10 @@ async def test_a_schedule_is_paused_for_one_tenant_and_goes_on(runtime, acme, gl
         "changed": False,
         "paused_for_all": False,
     }
-    assert (await run("resume", "probe.nightly", "--tenant", globex.slug)).output.endswith(
+    assert (await run("resume", "probe.nightly", "--tenant", globex.slug)).stdout.endswith(
         f"was not paused for {globex.slug}.\n"
     )
-    assert (await run("resume", "probe.nightly", "--tenant", acme.slug)).output.endswith(f"goes on for {acme.slug}.\n")
+    assert (await run("resume", "probe.nightly", "--tenant", acme.slug)).stdout.endswith(f"goes on for {acme.slug}.\n")
     assert (await _paused(run))["probe.nightly"] == (False, [])
     for tenant, actions in ((acme, ["jobs.resume", "jobs.pause"]), (globex, [])):
         async with runtime.database.tenant(tenant.id) as db:
@@ -83,14 +83,14 @@ async def test_a_schedule_is_paused_for_one_tenant_and_goes_on(runtime, acme, gl
 
 
 async def test_a_schedule_is_paused_for_all(acme, run):
-    assert (await run("pause", "probe.nightly")).output == "probe.nightly is paused for all.\n"
+    assert (await run("pause", "probe.nightly")).stdout == "probe.nightly is paused for all.\n"
     assert (await run("pause", "core.purge_jobs")).exit_code == 0
     paused = {name for name, (for_all, _) in (await _paused(run)).items() if for_all}
     assert paused == {"core.purge_jobs", "probe.nightly"}
     assert "for all" in (await run("schedules")).output
     left = await run("resume", "probe.nightly", "--tenant", acme.slug)
-    assert left.output == f"probe.nightly was not paused for {acme.slug}. It is paused for all, though.\n"
-    assert (await run("resume", "probe.nightly")).output == "probe.nightly goes on for all.\n"
+    assert left.stdout == f"probe.nightly was not paused for {acme.slug}. It is paused for all, though.\n"
+    assert (await run("resume", "probe.nightly")).stdout == "probe.nightly goes on for all.\n"
 
 
 @pytest.mark.parametrize(

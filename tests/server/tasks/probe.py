@@ -84,6 +84,15 @@ async def ask_twice(ctx: ToolContext, word: Word) -> Said:
     return Said(text=f"{first.name} {second.name} {third.name}")
 
 
+@category.tool(read_only=True, task="required")
+async def mumble(ctx: ToolContext) -> Said:
+    """Report progress that cannot be written down as it is."""
+    for done, total, message in ((float("nan"), 1, "never"), (1, float("inf"), "a\0b" + "c" * 1_000)):
+        await ctx.progress(done, total, message)
+        await asyncio.sleep(0.3)  # not so soon that it would be left out
+    return Said(text="mumbled")
+
+
 async def _whom(ctx: ToolContext) -> Name:
     return await ctx.ask("Whom?", Name, key="whom")
 

@@ -386,6 +386,41 @@ async def test_progress_is_what_a_task_says_of_itself(acme, client, worker):
     assert shown["statusMessage"] == "kept far"
 
 
+async def test_progress_that_no_json_can_say_hurts_nobody(acme, client, worker):
+    async with client(acme) as mcp:
+        task = await mcp.call("mumble")
+        running = asyncio.create_task(worker.run_all())
+        while "statusMessage" not in (shown := await mcp.get(task)):
+            assert shown["status"] == "working"
+        await running
+        assert (await mcp.get(task))["status"] == "completed"
+    assert shown["statusMessage"] == "ab" + "c" * 498
+
+
+async def test_times_of_a_task_only_go_forward(acme, client, worker):
+    async with client(acme) as mcp:
+        task = await mcp.call("ask_twice", word="times")
+        seen = [task, await mcp.get(task)]
+        await worker.run_all()
+        seen.append(await mcp.get(task))
+        await mcp.answer(task, first={"name": "a"})
+        seen.append(await mcp.get(task))
+        await mcp.cancel(task)
+        seen.append(await mcp.get(task))
+    assert {one["createdAt"] for one in seen} == {task["createdAt"]}
+    changed = [one["lastUpdatedAt"] for one in seen]
+    assert changed == sorted(changed)
+
+
+async def test_an_answer_that_cannot_be_stored_is_refused(acme, client, worker):
+    async with client(acme) as mcp:
+        task = await mcp.call("ask_twice", word="nul")
+        await worker.run_all()
+        answer = await mcp.answer(task, first={"name": "a\0b"})
+        assert answer["error"]["code"] == -32602
+        assert set((await mcp.get(task))["inputRequests"]) == {"first", "second"}
+
+
 async def test_open_tasks_of_a_tenant_are_bounded(acme, client, worker, monkeypatch):
     monkeypatch.setattr(store, "MOST_OPEN", 2)
     async with client(acme) as mcp:

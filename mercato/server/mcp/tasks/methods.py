@@ -110,6 +110,9 @@ def _answers(asked: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
             text = f"inputResponses[{key!r}] must be the result of an elicitation: an `action`, and its `content`."
             raise MCPError(mcp.INVALID_PARAMS, text) from None
         answers[key] = (said.content or {}) if said.action == "accept" else None
-    if len(orjson.dumps(answers)) > LARGEST_ANSWERS_BYTES:
+    dumped = orjson.dumps(answers)
+    if b"\\u0000" in dumped:
+        raise MCPError(mcp.INVALID_PARAMS, "The answers contain a character that cannot be stored (NUL).")
+    if len(dumped) > LARGEST_ANSWERS_BYTES:
         raise MCPError(mcp.INVALID_PARAMS, f"The answers may have {LARGEST_ANSWERS_BYTES:,} bytes.")
     return answers

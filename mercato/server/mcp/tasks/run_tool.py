@@ -142,8 +142,7 @@ class TaskRun:
 
     async def _park(self, channel: TaskChannel) -> None:
         """Leave the worker until the person has answered. Raises `Settled`."""
-        before = Exchange.load(self.claimed.exchange)
-        exchange = Exchange(owner=before.owner, can_ask=before.can_ask, questions=channel.asked, answers=before.answers)
+        exchange = Exchange.load(self.claimed.exchange).with_questions(channel.asked)
         cents = self._meter.cents
         state = await tasks.park(
             self.parts.database.pool, self.claimed.id, self.claimed.attempt, self.worker, exchange, cents

@@ -18,7 +18,6 @@ from mercato.tenancy import audit, ledger, tasks
 from mercato.tenancy.database import Database
 from mercato.tenancy.principal import Principal
 from mercato.tenancy.principal_reference import reference_of
-from mercato.tenancy.rows import utc_now
 from mercato.tenancy.secrets import KeyRing
 from mercato.tenancy.tasks import Answer, Exchange, Task
 from mercato.tools.call import Begin, Call
@@ -46,12 +45,11 @@ class TaskStore:
                 raise LimitReached(
                     "open_tasks", whose="this tenant", most=MOST_OPEN, window_s=0, retry_after_s=_RETRY_S
                 )
-            task_id, now = UUID(bytes=secrets.token_bytes(16)), utc_now()
-            exchange = Exchange(
-                owner=owner_of(call.principal), can_ask=channel.can_ask, questions={}, answers=channel.answers, at=now
-            )
+            task_id = UUID(bytes=secrets.token_bytes(16))
+            owner = owner_of(call.principal)
+            exchange = Exchange.begin(owner, can_ask=channel.can_ask, answers=channel.answers)
             await ledger.enqueue(ctx.db, self._run_of(call, task_id, exchange))
-            return wire.begun(task_id, now)
+            return wire.begun(task_id, exchange.begun_at)
 
         return begin
 

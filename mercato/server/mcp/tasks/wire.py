@@ -37,8 +37,8 @@ def detailed(task: Task, result: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     status = _STATUS[task.state]
     if status == "completed" and result is not None and "error" in result:
-        return {**_head(task.id, "failed", task.created_at, task.changed_at), "error": result["error"]}
-    shown = _head(task.id, status, task.created_at, task.changed_at)
+        return {**_head(task.id, "failed", task.exchange.begun_at, task.changed_at), "error": result["error"]}
+    shown = _head(task.id, status, task.exchange.begun_at, task.changed_at)
     if message := _message(task):
         shown["statusMessage"] = message
     if status == "completed":
