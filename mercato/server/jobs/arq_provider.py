@@ -33,6 +33,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 FUNCTION = "run"
 _BUSY_S, _IDLE_S, _AWAY_S = 0.02, 1.0, 0.5
+_ANSWER_S = 3
 _NEVER_S = 7 * 86_400
 """arq's own time-out. Jobs have theirs."""
 _EXPIRES_MS = 3_600_000
@@ -75,7 +76,8 @@ class ArqProvider:
                 pipe.zadd(self._queue, {arq_id: now_ms})
             pipe.pexpire(self._queue, _EXPIRES_MS)
             try:
-                await pipe.execute()
+                async with asyncio.timeout(_ANSWER_S):  # one that hangs is away too
+                    await pipe.execute()
             except RedisError as error:
                 raise ConnectionError(str(error)) from error
         self._rung.update(dict.fromkeys(ids, at))
@@ -135,7 +137,8 @@ class ArqProvider:
                 task.cancel()
             await asyncio.gather(self._task, *running, return_exceptions=True)
             with suppress(RedisError, OSError):
-                await self._redis.delete(self._queue)
+                async with asyncio.timeout(_ANSWER_S):
+                    await self._redis.delete(self._queue)
         await self._redis.aclose(close_connection_pool=True)
 
 

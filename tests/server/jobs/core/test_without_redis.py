@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import anyio
+import pytest
 from redis.exceptions import ConnectionError as RedisAway
 
 from mercato.plugins.jobs import PRIORITIES
@@ -15,6 +17,22 @@ from mercato.server.jobs.working import job_service
 from mercato.tenancy.ledger import NewJob, enqueue_for_deployment
 
 NOBODY = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture(params=["nobody", "silent"])
+async def away(request):
+    """The address of a Redis that is not there, or that takes connections and says nothing."""
+    if request.param == "nobody":
+        yield NOBODY
+        return
+    taken = []
+    server = await asyncio.start_server(lambda _, writer: taken.append(writer), "127.0.0.1", 0)
+    yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+    server.close()
+    for writer in taken:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _enqueue(runtime, own, tenant):
@@ -28,13 +46,15 @@ async def _enqueue(runtime, own, tenant):
     )
 
 
-async def test_an_alert_of_redis_reaches_the_webhook_without_redis(runtime, own, acme, alerts, receiver, monkeypatch):
+async def test_an_alert_of_redis_reaches_the_webhook_without_redis(
+    runtime, own, acme, alerts, receiver, away, monkeypatch
+):
     async def refuse():
         raise RedisAway("away")
 
     monkeypatch.setattr(runtime.redis, "ping", refuse)
     worker = worker_name()
-    service = job_service(runtime, ArqProvider(NOBODY, worker, 4), worker)
+    service = job_service(runtime, ArqProvider(away, worker, 4), worker)
     await _enqueue(runtime, own, acme)
     await service.provider.start(service.runner.handle, service.relay.wake)
     service.running.start()
