@@ -186,6 +186,9 @@ class BoundedConnection(HttpToolsProtocol):
             self._answered.message_event.set()
         self.pipeline.clear()
         super().connection_lost(exc)
+        # The last request holds this connection, and would be held by it: a ring that only the collector could end.
+        self.cycle = self.scope = None  # type: ignore[assignment]  # as before the first request
+        self._answered = self._ended = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answered = cycle

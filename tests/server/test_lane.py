@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
@@ -124,18 +125,34 @@ async def test_a_category_that_is_switched_off_is_off_at_the_very_next_call(site
     assert answer["_meta"]["mercato/error"]["code"] == "switched_off"
 
 
-async def test_a_request_that_was_answered_is_forgotten_without_the_garbage_collector(site, acme):
+@pytest.fixture
+def uncollected() -> Iterator[Callable[[], int]]:
+    """How many more requests are in memory than at first, with no garbage collector."""
+
     def kept() -> int:
         return sum(type(thing) is RequestResponseCycle for thing in gc.get_objects())
 
+    gc.collect()
+    gc.disable()
+    before = kept()
+    yield lambda: kept() - before
+    gc.enable()
+
+
+async def test_a_request_that_was_answered_is_forgotten_without_the_garbage_collector(site, acme, uncollected):
     async with site.client(await site.key(acme)) as client:
-        await modern(client, "tools/call", {"name": "echo"})
-        gc.collect()
-        gc.disable()
-        try:
-            before = kept()
-            for _ in range(20):
-                assert (await modern(client, "tools/call", {"name": "echo"})).status_code == 200
-            assert kept() - before < 5
-        finally:
-            gc.enable()
+        for _ in range(20):
+            assert (await modern(client, "tools/call", {"name": "echo"})).status_code == 200
+        assert uncollected() < 5
+
+
+async def test_so_is_one_that_was_garbage_on_a_connection_of_its_own(site, acme, uncollected):
+    key = await site.key(acme)
+    _, headers = envelope("tools/list")
+    for _ in range(20):
+        async with site.client(key) as client:
+            refused = await client.post("/mcp", content=b"garbage", headers=headers)
+            assert refused.json()["error"]["code"] == -32700
+    with anyio.fail_after(5):
+        while uncollected() >= 5:
+            await asyncio.sleep(0)

@@ -200,6 +200,20 @@ async def test_what_only_one_era_has_is_answered_by_the_lane_too(site, client_of
     assert (await both_ways(site, sent)).by_the_lane
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"garbage", b"[]", b"5", b"[" * 65 + b"]" * 65, b'{"jsonrpc":"1.0","id":7}', b'{"jsonrpc":"2.0","id":{}}'],
+)
+@pytest.mark.parametrize("version", [MODERN, HANDSHAKE])
+async def test_what_is_no_message_is_refused_by_the_lane_in_the_same_words(site, client_of_acme, body, version):
+    key, session = client_of_acme
+    sent = request_of(key, "tools/list", {}, version=version, session=None if version == MODERN else session)
+    sent.headers = [(name, b"%d" % len(body) if name == b"content-length" else value) for name, value in sent.headers]
+    sent.body = body
+    await ask(site, request_of(key, "tools/list", {}, version=MODERN), lane=False)  # the caller is known
+    assert (await both_ways(site, sent)).by_the_lane
+
+
 @pytest.mark.parametrize("path", ["/mcp/readonly", "/mcp/x/probe", "/mcp/readonly/x/probe,system"])
 async def test_narrower_addresses_have_the_lane_as_well(site, client_of_acme, path):
     sent = request_of(client_of_acme[0], "tools/list", {}, version=MODERN)

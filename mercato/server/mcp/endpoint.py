@@ -22,7 +22,7 @@ from mercato.server.auth.directory import Caller
 from mercato.server.guard import Guard
 from mercato.server.mcp.legacy import Legacy
 from mercato.server.mcp.listen import METHOD, Listening, is_well_formed, wanted_of
-from mercato.server.mcp.messages import Malformed, Message, limit_response, read_message
+from mercato.server.mcp.messages import MALFORMED, Malformed, Message, limit_response, read_message
 from mercato.server.mcp.modern import Modern, is_modern
 from mercato.tenancy.assistant import Surface
 from mercato.tools.errors import LimitReached, ToolError
@@ -69,6 +69,7 @@ class Endpoint:
             message = read_message(body)
             request.state.surface = _asked_surface(scope, message)
         except Malformed as broken:
+            request.state.said = {"rpc": MALFORMED, "tenant_id": request.state.caller.access.tenant.id}
             await broken.response()(scope, receive, send)
             return
         except ClientDisconnect:

@@ -18,6 +18,8 @@ LONGEST_ID_BYTES = 256
 """An id is kept for as long as its request runs, which may be for days, and sent with each event of a stream."""
 LONGEST_NAME = 2_000
 """Of a tool, a prompt or a URI: what is not known is named in the answer."""
+MALFORMED = "malformed"
+"""What the log calls a body that holds no message."""
 LIMIT_REACHED = -31_029
 """Ours: JSON-RPC and MCP keep -32768 to -32000 for themselves."""
 
@@ -41,6 +43,10 @@ class Malformed(ValueError):
         self.code = code
         self.request_id = request_id
         self.status = status
+
+    def body(self) -> bytes:
+        """Return what is answered."""
+        return error_body(self.code, str(self), self.request_id)
 
     def response(self) -> Response:
         """Return the HTTP answer."""
@@ -71,6 +77,15 @@ def read_message(body: bytes) -> Message:
     return _checked(raw)
 
 
+def refusal_of(body: bytes) -> tuple[int, bytes] | None:
+    """Return the status and the body that answer what is no message; None for a message."""
+    try:
+        read_message(body)
+    except Malformed as broken:
+        return broken.status, broken.body()
+    return None
+
+
 def limit_body(request_id: bytes, reached: LimitReached) -> bytes:
     """Return the JSON-RPC error of a limit that was reached, for an answer with HTTP 429. The id is JSON already."""
     error = {"code": LIMIT_REACHED, "message": reached.text(), "data": reached.data()}
@@ -86,8 +101,12 @@ def limit_response(request_id: str | int | None, reached: LimitReached) -> Respo
 
 def error_response(status: int, code: int, text: str, request_id: Any = None) -> Response:
     """Return a JSON-RPC error over HTTP."""
-    body = {"jsonrpc": "2.0", "id": request_id, "error": {"code": code, "message": text}}
-    return Response(orjson.dumps(body), status_code=status, media_type="application/json")
+    return Response(error_body(code, text, request_id), status_code=status, media_type="application/json")
+
+
+def error_body(code: int, text: str, request_id: Any = None) -> bytes:
+    """Return a JSON-RPC error."""
+    return orjson.dumps({"jsonrpc": "2.0", "id": request_id, "error": {"code": code, "message": text}})
 
 
 def _checked(raw: dict[str, Any]) -> Message:
