@@ -15,7 +15,7 @@ from mercato.tenancy.audit import AuditEntry
 from mercato.tenancy.grants import DisabledTool, disable_category
 from mercato.tenancy.keys import list_keys, revoke_key
 from mercato.tenancy.ledger import JobRun
-from tests.server.conftest import legacy, modern
+from tests.server.conftest import HELLO, legacy, modern
 from tests.server.tasks import probe
 
 
@@ -451,3 +451,12 @@ def _body(mcp, params):
 
 def _headers(name):
     return {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": name}
+
+
+async def test_only_the_modern_era_is_told_of_the_extension(acme, background):
+    async with background.client(await background.key(acme)) as http:
+        discovered = (await modern(http, "server/discover")).json()["result"]["capabilities"]
+        greeted = (await legacy(http, "initialize", HELLO))["result"]["capabilities"]
+    assert discovered["extensions"] == {EXTENSION: {}}
+    assert "extensions" not in greeted
+    assert "tasks" not in discovered | greeted
