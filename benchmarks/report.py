@@ -36,7 +36,7 @@ def print_results(results: Results, console: Console) -> None:
     if results.streams:
         print_streams(results.streams, console)
     if goals := list(outcomes(results)):
-        print_table(console, "Goals", GOAL_COLUMNS, [_goal_row(goal) for goal in goals])
+        print_table(console, "Goals", GOAL_COLUMNS, [goal_row(goal) for goal in goals])
     console.print(_trust(results))
     for row, reason in results.failures.items():
         console.print(f"FAILED {row}: {reason}", style="bold red", markup=False)
@@ -132,7 +132,8 @@ def spread(values: Sequence[float]) -> str:
     return f"{median(values):,.0f} ({min(values):,.0f}-{max(values):,.0f})"
 
 
-def _goal_row(goal: Outcome) -> Sequence[str]:
+def goal_row(goal: Outcome) -> Sequence[str]:
+    """Return the row of a goal."""
     measured = "missing" if goal.measured is None else _times(goal.measured, goal.least, goal.most)
     return goal.what, goal.by, goal.must, measured, "yes" if goal.reached else "NO"
 
@@ -193,7 +194,7 @@ def markdown(results: Results) -> str:
     options = ", ".join(f"{name} {value}" for name, value in results.options.items())
     parts = [markdown_facts(results.facts, options)]
     if goals := list(outcomes(results)):
-        parts.append(f"### Goals\n\n{markdown_table(GOAL_COLUMNS, [_goal_row(goal) for goal in goals])}\n")
+        parts.append(f"### Goals\n\n{markdown_table(GOAL_COLUMNS, [goal_row(goal) for goal in goals])}\n")
     for case in CASES:
         if rows := list(_rows(results, case)):
             parts.append(f"### {case.title}\n\n{markdown_table(COLUMNS, rows)}\n")

@@ -24,7 +24,7 @@ from mercato.server.runtime import Addresses, Runtime, open_runtime
 from mercato.server.settings import Settings
 
 KILL_EVERY_S = 2
-_LONGEST_END_S = 300
+_STUCK_S = 60
 _PRODUCERS_EACH = 2
 _LEFT = "select count(*) from mercato.jobs where state in ('queued', 'retrying', 'running') and name like 'chaos.%'"
 
@@ -97,15 +97,18 @@ class Run:
                 await make()
 
     async def _drained(self, runtime: Runtime, wake: Wake) -> None:
-        """Wait until nothing is left; whatever is after a long time counts as stuck."""
-        end = time.monotonic() + _LONGEST_END_S
-        while time.monotonic() < end:
-            try:
-                if not (await runtime.database.pool.fetch(_LEFT))[0][0] and not wake.waiting:
-                    return
-            except AWAY:
-                pass
+        """Wait until nothing is left, or nothing goes on any more: what is left then counts as stuck."""
+        least, changed_at = None, time.monotonic()
+        while time.monotonic() - changed_at < _STUCK_S:
             await asyncio.sleep(0.5)
+            try:
+                left = (await runtime.database.pool.fetch(_LEFT))[0][0] + len(wake.waiting)
+            except AWAY:
+                continue
+            if not left:
+                return
+            if least is None or left < least:
+                least, changed_at = left, time.monotonic()
 
     def _told(self, checks: Sequence[Check], crew: Crew, wake: Wake, repeated: int) -> Told:
         options = self._options

@@ -37,6 +37,8 @@ Opening = Callable[[sa.Connection], None]
 
 _MOST_SHAPES = 1_000
 _LEDGER_POOL = 4
+_LEDGER_PLANS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+"""Planning costs more than running. A plan that was made while the ledger was small must do when it is large."""
 _CONNECT_TIMEOUT_S, _POOL_TIMEOUT_S = 5, 8
 """Clients give up after ten."""
 _OUTAGES = ("08", "53", "57P", "25006", "55P03", "57014")
@@ -65,7 +67,8 @@ class Database:
         self._filter = TenantFilter()
         self._reads = Reads(_reading(self._app, url, reader), self._app.dialect, self._filter, pool_size)
         self._system = _engine(url, SYSTEM_ROLE, max(5, pool_size), overflow=0, limits=_SYSTEM_LIMITS)
-        self.pool = SystemPool(_connecting(self._system, url, SYSTEM_ROLE, _SYSTEM_LIMITS), _LEDGER_POOL)
+        settings = {**_SYSTEM_LIMITS, **_LEDGER_PLANS}
+        self.pool = SystemPool(_connecting(self._system, url, SYSTEM_ROLE, settings), _LEDGER_POOL)
 
     @asynccontextmanager
     async def tenant(self, tenant_id: int, *, read_only: bool = False) -> AsyncIterator[TenantDatabase]:

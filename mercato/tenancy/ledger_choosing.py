@@ -73,8 +73,9 @@ _RING = f"""
             order by due_at, id limit $1
         ) as one
     ), picked as (
-        select id from mercato.jobs where id in (select id from due order by turn, priority, due_at, id limit $1)
-            and state in ('queued', 'retrying') and (rung_until is null or rung_until <= now())
+        select id from mercato.jobs
+        where id = any(array(select id from due order by turn, priority, due_at, id limit $1))
+            and lease_until is null and (rung_until is null or rung_until <= now())
         for update skip locked
     )
     update mercato.jobs set rung_until = now() + interval '{RUNG_S} seconds'

@@ -105,6 +105,16 @@ async def test_what_a_worker_lost_keeps_its_place_before_what_came_later(runtime
     assert list(await _ring(runtime, 1)) == [lost]
 
 
+async def test_the_plan_that_is_kept_reads_no_more_of_a_large_ledger_than_of_a_small_one(runtime, acme):
+    async with runtime.database.pool.transaction() as connection:
+        await connection.execute(f"prepare chosen (int, text[], int[], int[], text[]) as {ledger_choosing._RING}")
+        lines = await connection.fetch("explain execute chosen (40, '{}', '{}', '{}', '{probe.note}')")
+        await connection.execute("deallocate chosen")
+    plan = "\n".join(line[0] for line in lines)
+    assert "Seq Scan on jobs" not in plan
+    assert "$5" in plan  # it is kept, and not made anew for each look
+
+
 async def _runs_at_once(here, there, names):
     """Ring and run at both workers; return how many of these began, and let them end."""
     async with asyncio.TaskGroup() as tasks:
