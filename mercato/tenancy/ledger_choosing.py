@@ -72,19 +72,23 @@ _RING = f"""
                 ))
             order by due_at, id limit $1
         ) as one
+    ), chosen as materialized (
+        select array(select id from due order by turn, priority, due_at, id limit $1) as ids
     ), picked as (
         select id from mercato.jobs
-        where id = any(array(select id from due order by turn, priority, due_at, id limit $1))
+        where id = any((select ids from chosen)::bigint[])
             and lease_until is null and (rung_until is null or rung_until <= now())
         for update skip locked
+    ), rung as (
+        update mercato.jobs set rung_until = now() + interval '{RUNG_S} seconds'
+        from picked where jobs.id = picked.id returning jobs.id
     )
-    update mercato.jobs set rung_until = now() + interval '{RUNG_S} seconds'
-    from picked where jobs.id = picked.id returning jobs.id
+    select rung.id from rung, chosen order by array_position(chosen.ids, rung.id)
 """  # noqa: S608
 
 
 async def ring(pool: SystemPool, most: int, names: Sequence[str], limits: Sequence[Limit] = ()) -> list[int]:
-    """Choose rows of these jobs that are due, fairly among tenants, and mark them as rung; return their ids."""
+    """Choose rows of these jobs that are due, fairly among tenants, and mark them as rung; return their ids in turn."""
     columns = ([one.name for one in limits], [one.everywhere for one in limits], [one.tenant for one in limits])
     integrations = [one.integration for one in limits]
     return [row[0] for row in await pool.fetch(_RING, most, *columns, names, integrations)]

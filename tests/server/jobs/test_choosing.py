@@ -107,8 +107,8 @@ async def test_what_a_worker_lost_keeps_its_place_before_what_came_later(runtime
 
 async def test_the_plan_that_is_kept_reads_no_more_of_a_large_ledger_than_of_a_small_one(runtime, acme):
     async with runtime.database.pool.transaction() as connection:
-        await connection.execute(f"prepare chosen (int, text[], int[], int[], text[]) as {ledger_choosing._RING}")
-        lines = await connection.fetch("explain execute chosen (40, '{}', '{}', '{}', '{probe.note}')")
+        await connection.execute(f"prepare chosen (int, text[], int[], int[], text[], text[]) as {ledger_choosing._RING}")
+        lines = await connection.fetch("explain execute chosen (40, '{}', '{}', '{}', '{probe.note}', '{}')")
         await connection.execute("deallocate chosen")
     plan = "\n".join(line[0] for line in lines)
     assert "Seq Scan on jobs" not in plan
@@ -147,3 +147,10 @@ async def test_no_more_of_a_job_run_at_once_for_a_tenant_than_it_allows(here, th
     begun = await _runs_at_once(here, there, "abc")
     assert "c" in begun
     assert len(begun) == 2
+
+
+async def test_what_is_chosen_comes_in_its_turn_and_not_by_its_number(runtime, acme, globex, enqueue):
+    low, high = [await enqueue(acme, probe.note, word=word, priority=word) for word in ("low", "high")]
+    other = await enqueue(globex, probe.note, word="other", priority="low")
+    ids = await ledger_choosing.ring(runtime.database.pool, 10, ["probe.note"])
+    assert ids == [high, other, low]
