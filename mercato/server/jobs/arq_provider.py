@@ -107,6 +107,8 @@ class ArqProvider:
 
     async def _run(self, ctx: Any, job_id: int) -> None:
         self._rung.pop(job_id, None)
+        if self._awake is None or not self._awake.allow_pick_jobs:
+            return  # arq had it in hand when it began to drain: it is rung elsewhere
         self._running += 1
         self._idle.clear()
         try:

@@ -62,8 +62,12 @@ class Runner:
 
     async def handle(self, job_id: int) -> None:
         """Run the row of this id, if it may still be run."""
+        claiming = asyncio.ensure_future(self._claims.ask(job_id))
         try:
-            claimed = await self._claims.ask(job_id)
+            claimed = await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            await self._give_back(claiming)
+            raise
         except _OUTAGES as error:
             log.warning("a job could not be claimed, and is rung again", job_id=job_id, error=type(error).__name__)
             return
@@ -81,6 +85,12 @@ class Runner:
         finally:
             if run.why != "stopped":  # those are given back together
                 self._running.runs.pop(claimed.id, None)
+
+    async def _give_back(self, claiming: asyncio.Future[ledger_work.Claimed | None]) -> None:
+        """Give a row back whose claim was under way when this worker had to end."""
+        with suppress(*_OUTAGES):
+            if claimed := await claiming:
+                await ledger_work.release(self._pool, [claimed.id], self._worker)
 
     async def _claim(self, ids: Sequence[int]) -> list[ledger_work.Claimed | None]:
         claimed = {one.id: one for one in await ledger_work.claim(self._pool, ids, self._worker, self.limits)}

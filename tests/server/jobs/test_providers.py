@@ -129,6 +129,17 @@ async def test_arq_begins_within_milliseconds_of_the_ring(arq):
         await handler.until(1)
 
 
+async def test_arq_hands_over_nothing_that_it_had_in_hand_when_it_began_to_drain(arq):
+    handler = Handler(held=True)
+    await arq.start(handler, handler.room.set)
+    await arq.ring(list(range(8)))
+    await handler.until(4)
+    await arq.drain(0)
+    handler.free.set()
+    await arq._run({}, 9)
+    assert len(handler.handled) == 4
+
+
 async def test_arq_has_all_its_slots_after_redis_failed_while_it_began_jobs(arq, monkeypatch):
     handler, pipeline, failures = Handler(), arq._redis.pipeline, iter(range(12))
 

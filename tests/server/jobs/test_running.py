@@ -232,6 +232,17 @@ async def test_a_worker_that_ends_gives_back_what_it_runs_and_no_attempt_is_coun
     assert (await read(acme, run_id)).state == "done"
 
 
+async def test_a_worker_that_ends_while_it_claims_a_run_gives_it_back(here, there, acme, enqueue, read):
+    run_id = await enqueue(acme, probe.keep, name="one")
+    handling = asyncio.create_task(here.service.runner.handle(run_id))
+    await asyncio.sleep(0)
+    handling.cancel()
+    await asyncio.gather(handling, return_exceptions=True)
+    run = await read(acme, run_id)
+    assert (run.state, run.attempt) == ("queued", 0)
+    assert await there.run_all() == 1
+
+
 async def test_a_dead_run_is_retried_with_new_attempts_and_a_done_one_replayed(
     runtime, here, acme, enqueue, read, kept
 ):
