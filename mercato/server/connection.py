@@ -15,6 +15,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 MOST_HEAD_BYTES = 64 * 1024
 MOST_IGNORED_BYTES = 16 * 1024 * 1024
 """Of a body that goes on although its request was answered: so much is read, that the client may read the answer."""
+IGNORED_PIECE_BYTES, IGNORED_PAUSE_S = 64 * 1024, 0.005
+"""After so much of such a body at once the next is left for a while: there are others to be served."""
 LEAST_READ_BYTES = 16 * 1024
 """Of what waits for a client: so much must it read in each `unread_timeout_s`."""
 COPIED_BYTES = 16 * 1024
@@ -205,12 +207,22 @@ class BoundedConnection(HttpToolsProtocol):
             self._head_bytes = 0 if begun else self._head_bytes + len(data)
         elif self.cycle.response_complete:
             self._ignored_bytes += len(data)
+            if len(data) >= IGNORED_PIECE_BYTES:  # who sends little at a time has a deadline, which a pause would move
+                self._read_on_later()
         if self._head_bytes > MOST_HEAD_BYTES:
             self._end(_TOO_LARGE)
         elif self._ignored_bytes > MOST_IGNORED_BYTES:
             self._end()
         elif self._deadline is None:
             self._await(self.head_timeout_s if self._in_head else self.body_timeout_s)
+
+    def _read_on_later(self) -> None:
+        self.flow.pause_reading()
+        self.loop.call_later(IGNORED_PAUSE_S, self._read_on)
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def _await(self, timeout_s: float) -> None:
         if not self.transport.is_closing():

@@ -149,6 +149,22 @@ async def test_a_body_without_end_is_refused_and_ends_the_connection(
     assert received.count(b"HTTP/1.1") == 1
 
 
+async def test_a_body_that_nobody_reads_is_read_slowly_and_the_next_request_is_answered(
+    plain: Site, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(connection, "IGNORED_PAUSE_S", 0.05)
+    size, began = 8 * 1024 * 1024, anyio.current_time()
+    async with await connect(plain) as stream:
+        await stream.send(b"POST /nothing HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % size)
+        assert (await stream.receive()).startswith(b"HTTP/1.1 404 ")
+        await stream.send(b"a" * size + b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nend")
+        received = b""
+        with anyio.fail_after(20):
+            while not received.endswith(b"end"):
+                received += await stream.receive()
+    assert anyio.current_time() - began > size / (256 * 1024) * 0.05 * 0.9
+
+
 async def send_for_ever(stream: anyio.abc.SocketStream, data: bytes) -> None:
     with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
         while True:

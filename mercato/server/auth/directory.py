@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from mercato.plugins.catalog import Catalog, Visible
@@ -109,25 +111,13 @@ class Directory:
 
     async def access(self, tenant_id: int) -> Access | None:
         """Return what a tenant has on; None where it was removed."""
-        access = self._access.get(tenant_id)
-        if access is None:
-            generation = self._access.generation
-            access = await load_access(self._database, tenant_id, self._limits)
-            if access is not None:
-                self._access.put(tenant_id, access, generation)
-        return access
+        return await self._access.find(tenant_id, lambda: load_access(self._database, tenant_id, self._limits))
 
     async def _known(self, credential: Credential) -> _Known | None:
         if credential.kind == "session":  # people change tenants and sign out; what pages ask is not worth keeping
             return await self._by_session(credential.text)
         key = _place_of(credential.text.encode(errors="surrogatepass"))
-        known = self._principals.get(key)
-        if known is None:
-            generation = self._principals.generation
-            known = await self._by_key_or_token(credential.text)
-            if known is not None:
-                self._principals.put(key, known, generation)
-        return known
+        return await self._principals.find(key, lambda: self._by_key_or_token(credential.text))
 
     async def _by_key_or_token(self, text: str) -> _Known | None:
         if text.startswith(PREFIX):
@@ -163,11 +153,37 @@ class _Kept(Generic[Key, Value]):
 
     def __init__(self) -> None:
         self._entries: OrderedDict[Key, tuple[float, Value]] = OrderedDict()
+        self._looking: dict[Key, asyncio.Task[Value | None]] = {}
         self.generation = 0
 
     def get(self, key: Key) -> Value | None:
         entry = self._entries.get(key)
         return entry[1] if entry is not None and entry[0] > time.monotonic() else None
+
+    async def find(self, key: Key, look_up: Callable[[], Coroutine[Any, Any, Value | None]]) -> Value | None:
+        """Return what is kept, or look it up and keep it: once, however many ask for it at the same time."""
+        kept = self.get(key)
+        if kept is not None:
+            return kept
+        looking = self._looking.get(key)
+        if looking is None:
+            looking = self._looking[key] = asyncio.create_task(self._found(key, look_up, self.generation))
+            looking.add_done_callback(partial(self._looked, key))
+        return await asyncio.shield(looking)
+
+    async def _found(
+        self, key: Key, look_up: Callable[[], Coroutine[Any, Any, Value | None]], generation: int
+    ) -> Value | None:
+        value = await look_up()
+        if value is not None:
+            self.put(key, value, generation)
+        return value
+
+    def _looked(self, key: Key, looking: asyncio.Task[Value | None]) -> None:
+        if self._looking.get(key) is looking:
+            del self._looking[key]
+        if not looking.cancelled():
+            looking.exception()  # whoever asked may be gone
 
     def until(self, key: Key) -> float:
         """Return until when an entry is kept; a time that is past where there is none."""
@@ -184,5 +200,6 @@ class _Kept(Generic[Key, Value]):
 
     def forget(self, matches: Callable[[Value], bool]) -> None:
         self.generation += 1
+        self._looking.clear()  # whoever asks from now on must not get the old state
         for key in [key for key, (_, value) in self._entries.items() if matches(value)]:
             del self._entries[key]
