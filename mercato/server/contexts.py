@@ -179,9 +179,11 @@ class ContextFactory:
             payload: dict[str, Any] = {job.parameters[0]: told}
             await job.enqueue(ctx, **payload)
 
-    async def job_progress(self, run_id: int, done: float, total: float | None, message: str | None) -> None:
+    async def job_progress(
+        self, run_id: int, attempt: int, done: float, total: float | None, message: str | None
+    ) -> None:
         """Write down how far a run of a job is."""
-        await ledger_work.note_progress(self._database.pool, run_id, done, total, message)
+        await ledger_work.note_progress(self._database.pool, run_id, attempt, done, total, message)
 
     def settings(self, model: type[Settings], stored: Mapping[str, Mapping[str, Any]]) -> Settings:
         """Return the settings of this model. Raises `LookupError` for one that no plugin registered."""

@@ -92,7 +92,7 @@ class Runtime:
 
     def handlers(self, callers: Callers) -> Handlers:
         """Return handlers for one way of knowing the caller."""
-        tasks = TaskStore(self.database, self.ring, self.changes)
+        tasks = TaskStore(self.database, self.ring, self.changes, self.catalog)
         return Handlers(self.catalog, self.contexts, self.changes, self.guard, callers, tasks)
 
     def server(self, handlers: Handlers) -> Server[Any]:

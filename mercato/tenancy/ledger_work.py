@@ -147,18 +147,18 @@ _PROGRESS = """
     update mercato.jobs set progress = jsonb_build_object(
         'done', $2::float8, 'total', $3::float8, 'message', $4::text, 'at', now()
     )
-    where id = $1 and state = 'running'
+    where id = $1 and attempt = $5 and state = 'running'
 """
 
 
 async def note_progress(
-    pool: SystemPool, job_id: int, done: float, total: float | None = None, message: str | None = None
+    pool: SystemPool, job_id: int, attempt: int, done: float, total: float | None = None, message: str | None = None
 ) -> None:
-    """Write down how far a run is, past the transaction of its work; what no JSON can say is left out."""
+    """Write down how far an attempt is, past the transaction of its work; what no JSON can say is left out."""
     if math.isfinite(done):
         most = total if total is not None and math.isfinite(total) else None
         text = None if message is None else message.replace("\0", "")[:LONGEST_PROGRESS]
-        await pool.fetch(_PROGRESS, job_id, done, most, text)
+        await pool.fetch(_PROGRESS, job_id, done, most, text, attempt)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from mercato.tenancy.system_pool import SystemPool
 
 KEPT = timedelta(days=7)
 """How long a task can be asked for at least, from its beginning."""
-Answer = Mapping[str, Any] | None
-"""What a person filled in; None where they declined."""
+Answer = str | None
+"""What a person filled in, sealed by whoever stores it; None where they declined."""
 
 
 class Question(NamedTuple):
@@ -85,6 +85,7 @@ class Task:
 
     id: UUID
     run_id: int
+    tool: str
     state: State
     exchange: Exchange
     changed_at: datetime
@@ -93,8 +94,9 @@ class Task:
     error: str | None
 
 
-_SHOWN = ("id", "state", "exchange", "started_at", "finished_at", "progress", "result", "error")
-_READ = sa.select(*(col(getattr(JobRun, name)) for name in _SHOWN)).where(
+_TOOL = col(JobRun.payload)["tool"].astext.label("tool")
+_SHOWN = ("state", "exchange", "started_at", "finished_at", "progress", "result", "error")
+_READ = sa.select(col(JobRun.id), _TOOL, *(col(getattr(JobRun, name)) for name in _SHOWN)).where(
     col(JobRun.task_id) == sa.bindparam("task_id", type_=sa.Uuid)
 )
 
@@ -111,6 +113,7 @@ async def read_task(db: TenantDatabase, task_id: UUID, owner: str) -> Task:
 def _task(
     task_id: UUID,
     run_id: int,
+    tool: str,
     state: State,
     stored: Mapping[str, Any],
     started_at: datetime | None,
@@ -125,6 +128,7 @@ def _task(
     return Task(
         id=task_id,
         run_id=run_id,
+        tool=tool,
         state=state,
         exchange=exchange,
         changed_at=max(moment for moment in moments if moment is not None),
@@ -145,13 +149,21 @@ async def owned(db: TenantDatabase, task_ids: Collection[UUID], owner: str) -> s
     return {row[0] for row in await db.rows(_OWNED, {"task_ids": list(task_ids), "owner": owner})}
 
 
-_OPEN = sa.select(sa.func.count()).where(col(JobRun.task_id).is_not(None), col(JobRun.state).not_in(ENDED))
+_LOCK = sa.text("select pg_advisory_xact_lock(hashtextextended('mercato.tasks ' || :tenant_id, 0))")
+_OPEN = sa.select(
+    sa.func.count(), sa.func.count().filter(col(JobRun.exchange)["owner"].astext == sa.bindparam("owner"))
+).where(col(JobRun.task_id).is_not(None), col(JobRun.state).not_in(ENDED))
 
 
-async def count_open(db: TenantDatabase) -> int:
-    """Return how many tasks of the tenant have not ended."""
+async def count_open(db: TenantDatabase, owner: str) -> tuple[int, int]:
+    """Return how many tasks of the tenant have not ended, and how many of these are a credential's.
+
+    Nobody else begins one in this tenant until the transaction ends.
+    """
     connection = await db.session.connection()
-    return int((await connection.execute(_OPEN)).scalar_one())
+    await connection.execute(_LOCK, {"tenant_id": str(db.tenant_id)})
+    every, own = (await connection.execute(_OPEN, {"owner": owner})).one()
+    return every, own
 
 
 async def answer(db: TenantDatabase, task_id: UUID, owner: str, answers: Mapping[str, Answer]) -> bool:

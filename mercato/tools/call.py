@@ -204,7 +204,7 @@ async def _begin(
 ) -> Outcome:
     """Store the call as a task, once the person has answered what is asked before one."""
     tool, conversation = call.tool, Conversation(call.client)
-    fingerprint = fingerprint_of(call.principal, tool.name, arguments, key=call.key, state=call.state)
+    fingerprint = fingerprint_of(call.principal, tool.name, arguments, key=call.key, state=call.state, as_task=True)
     async with contexts.replays.attempt(fingerprint, call.delivery, timeout_s=tool.timeout_s) as attempt:
         await attempt.look()
         if tool.destructive and tool.category not in call.access.unconfirmed:

@@ -89,7 +89,9 @@ class Host(Protocol):
     async def publish(self, ctx: Context, event: Any, data: BaseModel) -> None:
         """Store a run of each job that is declared on an event. Raises `LookupError` for one that nobody registered."""
 
-    async def job_progress(self, run_id: int, done: float, total: float | None, message: str | None) -> None:
+    async def job_progress(
+        self, run_id: int, attempt: int, done: float, total: float | None, message: str | None
+    ) -> None:
         """Write down how far a run of a job is."""
 
 
@@ -270,7 +272,7 @@ class JobContext(Context):
 
     async def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Say how far the work is, for whoever looks. Written at once, past the transaction of `db`."""
-        await self._host.job_progress(self._run_id, done, total, message)
+        await self._host.job_progress(self._run_id, self._attempt, done, total, message)
 
 
 class ToolContext(Context):

@@ -46,9 +46,18 @@ class Fingerprint:
 
 
 def fingerprint_of(
-    principal: Principal, tool: str, arguments: Mapping[str, Any], *, key: Any = None, state: str | None = None
+    principal: Principal,
+    tool: str,
+    arguments: Mapping[str, Any],
+    *,
+    key: Any = None,
+    state: str | None = None,
+    as_task: bool = False,
 ) -> Fingerprint:
-    """Return which call it is. Raises `InvalidArguments` for a key that is none."""
+    """Return which call it is: one that is answered with a task is another than one that is answered.
+
+    Raises `InvalidArguments` for a key that is none.
+    """
     if key is not None and not (isinstance(key, str) and 1 <= len(key) <= LONGEST_KEY):
         raise InvalidArguments(
             f"`_meta[{KEY!r}]` must be a text of 1 to {LONGEST_KEY} characters.",
@@ -62,7 +71,7 @@ def fingerprint_of(
         principal.tenant_id,
         who,
         tool,
-        _digest([*scope, "call", tool, arguments]),
+        _digest([*scope, "task" if as_task else "call", tool, arguments]),
         None if key is None else _digest([*scope, "key", key]),
         None if state is None else _digest([*scope, "state", state]),
     )

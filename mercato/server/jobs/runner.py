@@ -58,7 +58,7 @@ class Runner:
             if (job.concurrency, job.tenant_concurrency, job.talks_to) != (None, None, None)
         }
         self._claims: Batch[int, ledger_work.Claimed | None] = Batch(self._claim)
-        self._ends: Batch[ledger_work.Done, bool] = Batch(self._finish)
+        self._ends: Batch[ledger_work.Done, bool | None] = Batch(self._finish)
 
     async def handle(self, job_id: int) -> None:
         """Run the row of this id, if it may still be run."""
@@ -74,7 +74,7 @@ class Runner:
         if claimed is None:
             return
         run = Run(claimed)
-        self._running.runs[claimed.id] = run
+        self._running.take(run)
         run.task = asyncio.create_task(self._run(run), name=f"mercato-job-{claimed.id}")
         try:
             await asyncio.wait({run.task})
@@ -84,7 +84,7 @@ class Runner:
             raise
         finally:
             if run.why != "stopped":  # those are given back together
-                self._running.runs.pop(claimed.id, None)
+                self._running.leave(run)
 
     async def _give_back(self, claiming: asyncio.Future[ledger_work.Claimed | None]) -> None:
         """Give a row back whose claim was under way when this worker had to end."""
@@ -96,8 +96,14 @@ class Runner:
         claimed = {one.id: one for one in await ledger_work.claim(self._pool, ids, self._worker, self.limits)}
         return [claimed.pop(job_id, None) for job_id in ids]
 
-    async def _finish(self, ended: Sequence[ledger_work.Done]) -> list[bool]:
-        ours = await ledger_work.finish(self._pool, ended, self._worker)
+    async def _finish(self, ended: Sequence[ledger_work.Done]) -> list[bool | None]:
+        """Write many ends down at once; None for one that the database cannot hold, which costs the others nothing."""
+        try:
+            ours = await ledger_work.finish(self._pool, ended, self._worker)
+        except asyncpg.DataError:
+            if len(ended) == 1:
+                return [None]
+            return [(await self._finish([one]))[0] for one in ended]
         return [one.id in ours for one in ended]
 
     async def _run(self, run: Run) -> None:
@@ -125,6 +131,8 @@ class Runner:
             return await self._ended(run)
         except ledger_work.LeaseLost:
             log.warning("a job was taken from this worker: its writes were undone", **_named(claimed))
+        except SystemExit as error:
+            return await self._failed(run, RuntimeError(f"it tried to end the process: {error}"))
         except Exception as error:  # noqa: BLE001  # the edge: whatever a job raises is its failure
             # One that was asked to end may make another error of that, or the database does.
             return await (self._failed(run, error) if run.why is None else self._ended(run))
@@ -156,8 +164,11 @@ class Runner:
         """Say that a run is done that wrote nothing; a database that is away gets some time to come back."""
         for wait_s in _TELL_AGAIN_S:
             try:
-                if await self._ends.ask(done):
+                is_ours = await self._ends.ask(done)
+                if is_ours:
                     return "done"
+                if is_ours is None:
+                    raise Permanent("the result holds what the database cannot store")
                 log.warning("a job was taken from this worker after it was done", **_named(claimed))
                 return None
             except _OUTAGES:
@@ -215,6 +226,8 @@ def _dumped(job: Job[..., Any], result: Any) -> str | None:
     dumped = result.model_dump_json() if isinstance(result, BaseModel) else to_json(result).decode()
     if len(dumped) > job.largest_result_bytes:
         raise Permanent(f"the result has {len(dumped):,} bytes; {job.largest_result_bytes:,} are the most")
+    if "\\u0000" in dumped:
+        raise Permanent("the result contains a character that cannot be stored (NUL)")
     if not dumped.startswith("{"):
         raise Permanent(f"the job {job.name} must return a model, a dictionary or nothing")
     return dumped

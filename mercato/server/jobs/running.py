@@ -52,6 +52,17 @@ class Running:
     _task: asyncio.Task[None] | None = None
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def take(self, run: Run) -> None:
+        """Look after a run from now on. An older attempt at the same row, which this process lost, ends."""
+        if (older := self.runs.get(run.claimed.id)) is not None:
+            older.end("lost")
+        self.runs[run.claimed.id] = run
+
+    def leave(self, run: Run) -> None:
+        """Look after it no more; a younger attempt at the same row goes on."""
+        if self.runs.get(run.claimed.id) is run:
+            del self.runs[run.claimed.id]
+
     def look_now(self) -> None:
         """Renew at once: somebody wants a run to end, which may be one of these."""
         self._asked.set()

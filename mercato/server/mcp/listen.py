@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -58,6 +58,7 @@ class Listening:
         self._of_tenant: dict[int, set[Stream]] = {}
         self._due: deque[tuple[float, Stream]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reading: dict[str, bool] = {}
         self._looking_after: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] | None = None
 
@@ -124,8 +125,8 @@ class Listening:
         try:
             await stream.begin(*head)
             del head
-            if stream.watched is not None:
-                self._start(self._tell_settled(stream))
+            for task_id in stream.watched.task_ids if stream.watched is not None else ():
+                self._look_at_task(tenant_id, task_id)  # it may have come to its end before the stream was there
             while (await receive())["type"] != "http.disconnect":
                 pass
         finally:
@@ -158,26 +159,48 @@ class Listening:
         if not isinstance(texts, list) or not texts:
             return None
         owned = await self._store.owned(principal, [text for text in texts if isinstance(text, str)])
-        return Watched(principal, owned) if owned else None
+        return Watched(owned, {}) if owned else None
 
-    async def _tell_settled(self, stream: Stream) -> None:
-        """Tell of what needs no more waiting: it may have come to that before the stream was there."""
-        for task_id in stream.watched.task_ids if stream.watched is not None else ():
-            await self._tell_task(stream, task_id, only_settled=True)
+    def _look_at_task(self, tenant_id: int, task_id: str) -> None:
+        """Read a task for those who watch it. One reading at a time: what is told is in its order, and read once."""
+        if task_id in self._reading:
+            self._reading[task_id] = True  # once more, when that one has ended
+        else:
+            self._reading[task_id] = False
+            self._start(self._read_task(tenant_id, task_id))
 
-    async def _tell_task(self, stream: Stream, task_id: str, *, only_settled: bool = False) -> None:
-        if stream.watched is None:
-            return
+    async def _read_task(self, tenant_id: int, task_id: str) -> None:
         try:
-            shown = await self._store.shown(stream.watched.principal, UUID(hex=task_id))
+            goes_on = True
+            while goes_on:
+                self._reading[task_id] = False
+                try:
+                    for caller, streams in await self._watching(tenant_id, task_id):
+                        await self._tell_task(caller, streams, task_id)
+                except Exception as error:  # an outage has many types, of the driver, the pool and the socket
+                    if not is_outage(error):
+                        raise  # its client asks for the task, too
+                goes_on = self._reading[task_id]
+        finally:
+            del self._reading[task_id]
+
+    async def _watching(self, tenant_id: int, task_id: str) -> Iterable[tuple[Caller, Sequence[Stream]]]:
+        """Return the streams that watch a task, by who they belong to and what is open to them: these see the same."""
+        found: dict[Any, tuple[Caller, list[Stream]]] = {}
+        for stream in list(self._of_tenant.get(tenant_id, ())):
+            if stream.watched is not None and task_id in stream.watched.task_ids:
+                caller = await stream.caller()
+                if caller is not None:  # else it ends with the next look
+                    found.setdefault((caller.principal, caller.reach), (caller, []))[1].append(stream)
+        return found.values()
+
+    async def _tell_task(self, caller: Caller, streams: Sequence[Stream], task_id: str) -> None:
+        try:
+            shown = await self._store.shown(caller, UUID(hex=task_id))
         except NotFound:
             return
-        except Exception as error:  # an outage has many types, of the driver, the pool and the socket
-            if not is_outage(error):
-                raise
-            return  # its client asks for the task, too
-        if not only_settled or shown["status"] != "working":
-            stream.tell_task(shown)
+        for stream in streams:
+            stream.tell_task(task_id, shown)
 
     def _hear(self, change: Change) -> None:
         if change.tenant_id:
@@ -187,9 +210,7 @@ class Listening:
         if not streams:
             return
         if change.kind == "task" and change.uri is not None:
-            for stream in streams:
-                if stream.watched is not None and change.uri in stream.watched.task_ids:
-                    self._start(self._tell_task(stream, change.uri))
+            self._look_at_task(change.tenant_id, change.uri)
             return
         if change.kind == "access":  # until it is known again what may be read, nothing may
             for stream in streams:

@@ -25,11 +25,12 @@ from mercato.server.auth.directory import Caller
 from mercato.server.mcp.delivery import TRANSPORT
 from mercato.server.mcp.frames import STREAM_HEADERS, frame
 from mercato.server.mcp.streams import is_readable
-from mercato.tenancy.principal import Principal
 
 log = structlog.stdlib.get_logger(__name__)
 
 _MOST_WAITING_BYTES = 256 * 1024
+_ENDED = frozenset({"completed", "failed", "cancelled"})
+"""Statuses of tasks that are final."""
 _LISTS: dict[type[ServerEvent], tuple[str, str]] = {
     ToolsListChanged: ("tools_list_changed", "notifications/tools/list_changed"),
     PromptsListChanged: ("prompts_list_changed", "notifications/prompts/list_changed"),
@@ -45,10 +46,11 @@ LookAgain = Callable[[], Awaitable[Caller | None]]
 
 
 class Watched(NamedTuple):
-    """The tasks that a stream tells of, and whose they are."""
+    """The tasks that a stream tells of."""
 
-    principal: Principal
     task_ids: frozenset[str]
+    told: dict[str, Any]
+    """When each was told of last, and as what: nothing is told twice, nor after the end."""
 
 
 class Stream:
@@ -116,8 +118,19 @@ class Stream:
         if type(event) in self._lists:
             self._notify(_LISTS[type(event)][1], {"_meta": meta})
 
-    def tell_task(self, shown: dict[str, Any]) -> None:
-        """Send what there is to say of a task."""
+    async def caller(self) -> Caller | None:
+        """Return who it belongs to, with what they may see now; None where the credential is good no more."""
+        return await self._look_again()
+
+    def tell_task(self, task_id: str, shown: dict[str, Any]) -> None:
+        """Send what there is to say of a task, where that is new."""
+        if self.watched is None:
+            return
+        now = (shown["status"], shown["lastUpdatedAt"], shown.get("statusMessage"))
+        before = self.watched.told.get(task_id)
+        if before == now or (before is not None and before[0] in _ENDED):
+            return
+        self.watched.told[task_id] = now
         self._notify("notifications/tasks", {**shown, "_meta": {SUBSCRIPTION_ID_META_KEY: self._id}})
 
     def _notify(self, method: str, params: dict[str, Any]) -> None:

@@ -115,6 +115,18 @@ async def follow(ctx: JobContext, event: TenantEvent[Sold]) -> None:
     seen.append((ctx.tenant.slug, event))
 
 
+@job("probe.odd_result")
+async def odd_result(ctx: JobContext) -> dict[str, Any]:
+    """Return what cannot be stored."""
+    return {"text": "a\0b"}
+
+
+@job("probe.leave", retries=AT_ONCE)
+async def leave(ctx: JobContext) -> None:
+    """Try to end the process."""
+    raise SystemExit(3)
+
+
 @job("probe.large_result")
 async def large_result(ctx: JobContext) -> dict[str, str]:
     """Return too much."""
@@ -137,5 +149,21 @@ async def spend(ctx: JobContext) -> None:
 
 
 category = Category("probe", "For the tests.")
-JOBS = [keep, fail, hold, stubborn, slow, single, one_each, note, follow, large_result, linger, spend, *partner.JOBS]
+JOBS = [
+    keep,
+    fail,
+    hold,
+    stubborn,
+    slow,
+    single,
+    one_each,
+    note,
+    follow,
+    large_result,
+    odd_result,
+    leave,
+    linger,
+    spend,
+    *partner.JOBS,
+]
 FOUND = plugin("probe", register_categories=[category], register_jobs=JOBS, register_events=[sold])

@@ -107,7 +107,8 @@ async def test_what_a_worker_lost_keeps_its_place_before_what_came_later(runtime
 
 async def test_the_plan_that_is_kept_reads_no_more_of_a_large_ledger_than_of_a_small_one(runtime, acme):
     async with runtime.database.pool.transaction() as connection:
-        await connection.execute(f"prepare chosen (int, text[], int[], int[], text[], text[]) as {ledger_choosing._RING}")
+        types = "int, text[], int[], int[], text[], text[]"
+        await connection.execute(f"prepare chosen ({types}) as {ledger_choosing._RING}")
         lines = await connection.fetch("explain execute chosen (40, '{}', '{}', '{}', '{probe.note}', '{}')")
         await connection.execute("deallocate chosen")
     plan = "\n".join(line[0] for line in lines)

@@ -243,6 +243,56 @@ async def test_a_worker_that_ends_while_it_claims_a_run_gives_it_back(here, ther
     assert await there.run_all() == 1
 
 
+async def test_an_older_attempt_that_this_worker_lost_takes_nothing_from_the_younger_one(
+    runtime, here, acme, enqueue, read, kept
+):
+    run_id = await enqueue(acme, probe.hold, name="twice", writes=True)
+    pool, gate = runtime.database.pool, probe.gates["twice"]
+    async with asyncio.TaskGroup() as tasks:
+        for attempt in (1, 2):
+            await here.service.relay.ring()
+            tasks.create_task(here.provider.run())
+            with anyio.fail_after(10):
+                await gate.started.wait()
+            gate.started.clear()
+            if attempt == 1:
+                await pool.fetch("update mercato.jobs set lease_until = now() where id = $1", run_id)
+                assert await ledger_work.reap(pool) == 1
+        [run] = here.service.running.runs.values()
+        assert run.claimed.attempt == 2
+        await here.service.running.renew()
+        gate.free.set()
+    assert ((await read(acme, run_id)).state, (await read(acme, run_id)).attempt) == ("done", 2)
+    assert await kept(acme) == [f"held-{run_id}-2"]
+
+
+async def test_a_result_that_cannot_be_stored_is_its_own_runs_failure_only(runtime, here, acme, globex, enqueue, read):
+    odd = await enqueue(acme, probe.odd_result)
+    others = [await enqueue(globex, probe.note, word=str(number)) for number in range(10)]
+    await here.run_all()
+    run = await read(acme, odd)
+    assert (run.state, run.attempt) == ("dead", 1)
+    assert "cannot be stored" in run.error
+    assert {((one := await read(globex, other)).state, one.attempt) for other in others} == {("done", 1)}
+
+
+async def test_an_end_that_the_database_refuses_costs_the_others_of_its_lot_nothing(here, acme, enqueue, read):
+    good, bad = await enqueue(acme, probe.hold, name="good"), await enqueue(acme, probe.hold, name="bad")
+    runner = here.service.runner
+    claimed = [one for one in await runner._claim([good, bad]) if one is not None]
+    done = [ledger_work.Done(one.id, one.attempt, '{"n": 1e999999}' if one.id == bad else "{}") for one in claimed]
+    assert sorted(await runner._finish(done), key=str) == [None, True]
+    assert ((await read(acme, good)).state, (await read(acme, bad)).state) == ("done", "running")
+
+
+async def test_a_job_that_would_end_the_process_has_failed(here, acme, enqueue, read):
+    run_id = await enqueue(acme, probe.leave)
+    await here.run_all()
+    run = await read(acme, run_id)
+    assert (run.state, run.attempt) == ("dead", 3)
+    assert "end the process" in run.error
+
+
 async def test_a_dead_run_is_retried_with_new_attempts_and_a_done_one_replayed(
     runtime, here, acme, enqueue, read, kept
 ):

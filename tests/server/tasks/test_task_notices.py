@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import orjson
 
+from mercato.server.changes import Change
 from tests.server.conftest import envelope
 from tests.server.tasks import probe
 from tests.server.test_subscriptions import Stream
@@ -63,10 +65,37 @@ async def test_progress_is_told(acme, client, worker):
         task = await mcp.call("keep", word="far", held=True)
         async with _listening(mcp, [task["taskId"]]) as (stream, _):
             running = asyncio.create_task(worker.run_all())
-            assert (await _status(stream, "working"))["statusMessage"] == "kept far"
+            while (told := await _status(stream, "working")).get("statusMessage") is None:
+                pass  # what it was when the stream began
+            assert told["statusMessage"] == "kept far"
             probe.gates["far"].free.set()
             await running
             await _status(stream, "completed")
+
+
+async def test_of_one_task_is_told_in_order_and_nothing_after_its_end(acme, background, client, worker, monkeypatch):
+    store = background.app.state.served.listening._store
+    read, held, reads = store.shown, asyncio.Event(), []
+
+    async def slow(caller, task_id):
+        shown = await read(caller, task_id)
+        reads.append(shown["status"])
+        if shown["status"] == "working":
+            await held.wait()
+        return shown
+
+    async with client(acme) as mcp:
+        task = await mcp.call("keep", word="late")
+        monkeypatch.setattr(store, "shown", slow)
+        async with _listening(mcp, [task["taskId"]], toolsListChanged=True) as (stream, _):
+            await worker.run_all()
+            held.set()
+            assert [(await stream.next())["params"]["status"] for _ in range(2)] == ["working", "completed"]
+            await store.tell(acme.id, UUID(hex=task["taskId"]))
+            while reads.count("completed") < 2:
+                await asyncio.sleep(0.01)
+            await background.runtime.changes.publish(Change("catalog", acme.id))
+            assert (await stream.next())["method"] == "notifications/tools/list_changed"
 
 
 async def test_a_cancelled_task_is_told(acme, client):

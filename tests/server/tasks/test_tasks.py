@@ -8,14 +8,14 @@ import pytest
 from sqlmodel import col, select
 
 from mercato.server.changes import Change
-from mercato.server.mcp.tasks import store
+from mercato.server.mcp.tasks import run_tool, store
 from mercato.server.mcp.tasks.extension import EXTENSION
 from mercato.tenancy import ledger_work
 from mercato.tenancy.audit import AuditEntry
-from mercato.tenancy.grants import DisabledTool, disable_category
+from mercato.tenancy.grants import DisabledTool, disable_category, enable_category
 from mercato.tenancy.keys import list_keys, revoke_key
 from mercato.tenancy.ledger import JobRun
-from tests.server.conftest import HELLO, legacy, modern
+from tests.server.conftest import HELLO, envelope, legacy, modern
 from tests.server.tasks import probe
 
 
@@ -129,12 +129,65 @@ async def test_what_a_tool_says_is_a_result_and_what_the_protocol_says_a_failure
     assert "password" not in str(secret)
 
 
+async def test_an_answer_that_is_too_large_to_be_kept_is_no_effect(acme, client, worker, kept, monkeypatch):
+    monkeypatch.setattr(run_tool, "LARGEST_RESULT_BYTES", 50)
+    async with client(acme) as mcp:
+        task = await mcp.call("keep", word="large")
+        await worker.run_all()
+        monkeypatch.undo()
+        ended = await mcp.get(task)
+    assert ended["result"]["_meta"]["mercato/error"]["code"] == "answer_too_large"
+    assert await kept(acme) == []
+
+
 async def test_a_long_answer_comes_whole(acme, client, worker):
     async with client(acme) as mcp:
         task = await mcp.call("look", long=True)
         await worker.run_all()
         ended = await mcp.get(task)
     assert ended["result"]["structuredContent"]["text"] == "x" * 39_000
+
+
+async def test_a_sealed_value_of_one_run_opens_in_no_other(acme, background, client, worker):
+    async with client(acme) as mcp:
+        one, other = await mcp.call("keep", word="one"), await mcp.call("keep", word="other")
+        await worker.run_all()
+        await background.runtime.database.pool.fetch(
+            "update mercato.jobs set result = (select result from mercato.jobs where task_id = $1::text::uuid)"
+            " where task_id = $2::text::uuid",
+            one["taskId"],
+            other["taskId"],
+        )
+        answer = await mcp.send("tasks/get", {"taskId": other["taskId"]})
+    assert answer["error"]["code"] == -32603
+    assert "one for" not in str(answer)
+
+
+async def test_an_answer_to_a_question_does_not_lie_open_in_the_ledger(acme, background, client, worker):
+    async with client(acme) as mcp:
+        task = await mcp.call("ask_twice", word="sealed")
+        await worker.run_all()
+        await mcp.answer(task, first={"name": "hunter2"})
+        [row] = await background.runtime.database.pool.fetch(
+            "select exchange::text from mercato.jobs where tenant_id = $1", acme.id
+        )
+        assert "hunter2" not in row[0]
+        await mcp.answer(task, second={"name": "b"})
+        await worker.run_all()
+        await mcp.answer(task, third={"name": "c"})
+        await worker.run_all()
+        assert (await mcp.get(task))["result"]["structuredContent"] == {"text": "hunter2 b c"}
+
+
+async def test_a_key_of_a_call_is_not_that_of_a_task(acme, background, client, worker):
+    meta = {"mercato/idempotency-key": "crossing"}
+    async with client(acme) as mcp:
+        task = await mcp.call("keep", meta, word="crossed")
+        params = {"name": "keep", "arguments": {"word": "crossed"}, "_meta": meta}
+        answer = (await modern(mcp.http, "tools/call", params)).json()["result"]
+    assert task["resultType"] == "task"
+    assert answer["isError"] is True
+    assert answer["_meta"]["mercato/error"]["code"] == "idempotency_key_reused"
 
 
 async def test_neither_arguments_nor_results_lie_open_in_the_ledger(acme, background, client, worker):
@@ -331,18 +384,40 @@ async def test_a_credential_that_was_revoked_runs_nothing(acme, background, clie
     assert await kept(acme) == []
 
 
-async def test_what_was_switched_off_meanwhile_does_not_run(acme, background, client, worker, kept):
+async def test_what_was_switched_off_meanwhile_neither_runs_nor_is_shown(acme, background, client, worker, kept):
     runtime = background.runtime
     async with client(acme) as mcp:
         task = await mcp.call("keep", word="off")
-        async with runtime.database.tenant(acme.id) as db:
-            await disable_category(db, "background")
-        await runtime.changes.publish(Change("access", acme.id))
+        asked = await mcp.call("ask_twice", word="off")
+        await _switch(runtime, acme, disable_category)
         await worker.run_all()
+        for method, more in (("tasks/get", {}), ("tasks/update", {"inputResponses": {}})):
+            answer = await mcp.send(method, {"taskId": asked["taskId"], **more})
+            assert answer["error"]["code"] == -32602
+        assert _is_ack(await mcp.cancel(asked))
+        await _switch(runtime, acme, enable_category)
         ended = await mcp.get(task)
     assert ended["result"]["isError"] is True
     assert "switched" in ended["result"]["content"][0]["text"]
     assert await kept(acme) == []
+
+
+async def _switch(runtime, tenant, act):
+    async with runtime.database.tenant(tenant.id) as db:
+        await act(db, "background")
+    await runtime.changes.publish(Change("access", tenant.id))
+
+
+async def test_a_narrower_address_shows_no_task_of_what_it_does_not_serve(acme, client, worker):
+    async with client(acme) as mcp:
+        task = await mcp.call("ask_twice", word="reach")
+        await worker.run_all()
+        responses = {"inputResponses": {"first": {"action": "decline"}}}
+        for method, more in (("tasks/get", {}), ("tasks/update", responses)):
+            body, headers = envelope(method, {"taskId": task["taskId"], **more}, **mcp.capabilities)
+            answer = await mcp.http.post("/mcp/readonly", json=body, headers={**headers, "mcp-name": task["taskId"]})
+            assert answer.json()["error"]["code"] == -32602
+        assert set((await mcp.get(task))["inputRequests"]) == {"first", "second"}
 
 
 async def test_the_database_going_away_in_a_run_is_no_result(acme, background, client, worker, monkeypatch, kept):
@@ -412,6 +487,16 @@ async def test_times_of_a_task_only_go_forward(acme, client, worker):
     assert changed == sorted(changed)
 
 
+async def test_numbers_beyond_64_bits_are_answers_like_others(acme, client, worker):
+    async with client(acme) as mcp:
+        task = await mcp.call("ask_twice", word="big")
+        await worker.run_all()
+        assert _is_ack(await mcp.answer(task, first={"name": 2**70}, second={"name": "b"}))
+        await worker.run_all()
+        ended = await mcp.get(task)
+    assert "does not fit the question" in ended["result"]["content"][0]["text"]
+
+
 async def test_an_answer_that_cannot_be_stored_is_refused(acme, client, worker):
     async with client(acme) as mcp:
         task = await mcp.call("ask_twice", word="nul")
@@ -421,8 +506,21 @@ async def test_an_answer_that_cannot_be_stored_is_refused(acme, client, worker):
         assert set((await mcp.get(task))["inputRequests"]) == {"first", "second"}
 
 
-async def test_open_tasks_of_a_tenant_are_bounded(acme, client, worker, monkeypatch):
-    monkeypatch.setattr(store, "MOST_OPEN", 2)
+async def test_open_tasks_are_bounded_for_each_credential_and_for_all_however_many_come_at_once(
+    acme, client, worker, monkeypatch
+):
+    monkeypatch.setattr(store, "MOST_OPEN", 3)
+    monkeypatch.setattr(store, "MOST_OF_ONE", 2)
+    async with client(acme) as one, client(acme) as other:
+        for mcp, most in ((one, 2), (other, 1)):
+            calls = [mcp.call("keep", word=f"{most}-{number}") for number in range(6)]
+            begun = [task for task in await asyncio.gather(*calls) if task.get("resultType") == "task"]
+            assert len(begun) == most
+        await worker.run_all()
+
+
+async def test_one_task_too_many_is_refused_in_words(acme, client, worker, monkeypatch):
+    monkeypatch.setattr(store, "MOST_OF_ONE", 2)
     async with client(acme) as mcp:
         tasks = [await mcp.call("keep", word=word) for word in ("a", "b", "c")]
         assert [task.get("resultType") for task in tasks[:2]] == ["task", "task"]
@@ -444,8 +542,6 @@ async def test_through_the_search_surface_a_tool_is_a_task_too(acme, client, wor
 
 
 def _body(mcp, params):
-    from tests.server.conftest import envelope
-
     return envelope("tools/call", params, **mcp.capabilities)[0]
 
 

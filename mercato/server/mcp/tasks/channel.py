@@ -9,34 +9,31 @@ from typing import Any
 import mcp_types as mcp
 
 from mercato.server.mcp.channels import cannot_ask
-from mercato.tenancy.tasks import Exchange, Question
+from mercato.tenancy.tasks import Question
 from mercato.tools.context import InputRequired
 from mercato.tools.schema import Schema
 
 _PAUSE_S = 0.25
 """How often progress is written at most: each time is a write to the database."""
 
+Answers = Mapping[str, Mapping[str, Any] | None]
 Tell = Callable[[float, float | None, str | None], Awaitable[None]]
 
 
 class TaskChannel:
     """Answers what was asked before, and ends the run at a question that is new; `asked` has all of those then."""
 
-    def __init__(self, exchange: Exchange, tell: Tell) -> None:
-        self._exchange = exchange
+    def __init__(self, answers: Answers, tell: Tell, *, can_ask: bool) -> None:
+        self._answers = answers
         self._tell = tell
+        self.can_ask = can_ask
         self._told_at = 0.0
         self.asked: dict[str, Question] = {}
 
-    @property
-    def can_ask(self) -> bool:
-        """Whether the client can put a question to its user."""
-        return self._exchange.can_ask
-
     async def ask(self, key: str, message: str, schema: Schema) -> Mapping[str, Any] | None:
         """Return the answer if it is there. Raises `InputRequired` or `ConfirmationNeeded`."""
-        if key in self._exchange.answers:
-            return self._exchange.answers[key]
+        if key in self._answers:
+            return self._answers[key]
         if not self.can_ask:
             raise cannot_ask(message, schema)
         self.asked[key] = Question(message, schema)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
 import mcp_types as mcp
-import orjson
 from mcp.server import Server, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import MCP_NAME_HEADER
@@ -18,7 +18,6 @@ from mercato.server.mcp.callers import Callers
 from mercato.server.mcp.tasks.extension import EXTENSION, is_declared, not_declared
 from mercato.server.mcp.tasks.store import TaskStore, task_id_of
 from mercato.tenancy.errors import NotFound
-from mercato.tenancy.tasks import Answer
 
 LARGEST_ANSWERS_BYTES = 64 * 1024
 
@@ -55,17 +54,17 @@ class TaskMethods:
         """Return all there is to say of a task."""
         task_id = _checked(ctx, params)
         try:
-            return await self._store.shown(self._callers.principal(ctx), task_id)
+            return await self._store.shown(await self._callers.caller(ctx), task_id)
         except NotFound:
             raise _unknown() from None
 
     async def update(self, ctx: Ctx, params: TaskUpdateParams) -> Any:
         """Take answers to what a task asks; what it does not ask is left out."""
-        task_id, principal = _checked(ctx, params), self._callers.principal(ctx)
+        task_id, caller = _checked(ctx, params), await self._callers.caller(ctx)
         try:
-            task = await self._store.read(principal, task_id)
+            task = await self._store.read(caller, task_id)
             answers = _answers(task.exchange.questions, params.input_responses)
-            await self._store.answer(principal, task_id, answers)
+            await self._store.answer(caller.principal, task_id, answers)
         except NotFound:
             raise _unknown() from None
         return {}
@@ -100,9 +99,9 @@ def _unknown() -> MCPError:
     return MCPError(mcp.INVALID_PARAMS, "There is no such task, or it belongs to another client.")
 
 
-def _answers(asked: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Answer]:
+def _answers(asked: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:
     """Return the answers to what is asked. Raises `MCPError` for one that is no answer to a form."""
-    answers: dict[str, Answer] = {}
+    answers: dict[str, Mapping[str, Any] | None] = {}
     for key in asked.keys() & given.keys():
         try:
             said = mcp.ElicitResult.model_validate(given[key], by_name=False)
@@ -110,8 +109,8 @@ def _answers(asked: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
             text = f"inputResponses[{key!r}] must be the result of an elicitation: an `action`, and its `content`."
             raise MCPError(mcp.INVALID_PARAMS, text) from None
         answers[key] = (said.content or {}) if said.action == "accept" else None
-    dumped = orjson.dumps(answers)
-    if b"\\u0000" in dumped:
+    dumped = json.dumps(answers)
+    if "\\u0000" in dumped:
         raise MCPError(mcp.INVALID_PARAMS, "The answers contain a character that cannot be stored (NUL).")
     if len(dumped) > LARGEST_ANSWERS_BYTES:
         raise MCPError(mcp.INVALID_PARAMS, f"The answers may have {LARGEST_ANSWERS_BYTES:,} bytes.")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from uuid import UUID
 
 import mcp_types as mcp
 import orjson
@@ -28,7 +29,7 @@ from mercato.tenancy.secrets import KeyRing
 from mercato.tenancy.tasks import Exchange
 from mercato.tools.call import Call, call_tool
 from mercato.tools.context import Clock, Conversation, Handover, Meter, ToolContext
-from mercato.tools.errors import ToolError, Unavailable
+from mercato.tools.errors import AnswerTooLarge, ToolError, Unavailable
 from mercato.tools.outcome import INPUT_REQUIRED, Outcome
 
 LARGEST_RESULT_BYTES = 1024 * 1024
@@ -87,7 +88,9 @@ class TaskRun:
     _meter: _Spent = field(default_factory=_Spent)
     _db: TenantDatabase | None = None
 
-    async def call(self, name: str, sealed: str, principal: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+    async def call(
+        self, name: str, task: UUID, sealed: str, principal: Mapping[str, Any], request_id: str
+    ) -> dict[str, Any]:
         """Call the tool; return its result as it is stored. Raises `Settled` where its end is written down already."""
         caller = await self._caller(principal)
         try:
@@ -96,10 +99,16 @@ class TaskRun:
             return self._result(Outcome(error=refusal))
         except (Unknown, ScopeMissing) as refusal:
             return self._stored({"error": {"code": mcp.INVALID_PARAMS, "message": str(refusal)}})
-        channel = TaskChannel(Exchange.load(self.claimed.exchange), self._progress)
+        ring, tenant_id = self.parts.ring, self.claimed.tenant_id
+        exchange = Exchange.load(self.claimed.exchange)
+        answers = {
+            key: None if given is None else unseal(ring, tenant_id, "exchange", task.int, given)
+            for key, given in exchange.answers.items()
+        }
+        channel = TaskChannel(answers, self._progress, can_ask=exchange.can_ask)
         call = Call(
             tool=tool,
-            arguments=unseal(self.parts.ring, self.claimed.tenant_id, "payload", sealed),
+            arguments=unseal(ring, tenant_id, "payload", task.int, sealed),
             principal=caller.principal,
             access=caller.access,
             client=channel,
@@ -120,6 +129,8 @@ class TaskRun:
     async def _run(self, call: Call, channel: TaskChannel) -> dict[str, Any]:
         async def finish(db: TenantDatabase, outcome: Outcome) -> None:
             result = orjson.dumps(self._result(outcome)).decode()
+            if len(result) > LARGEST_RESULT_BYTES:
+                raise AnswerTooLarge("The answer is too large to be kept.", next_step="Ask for less at a time.")
             done = ledger_work.Done(self.claimed.id, self.claimed.attempt, result, self._meter.cents)
             await ledger_work.finish_within(db, done, self.worker)
 
@@ -152,7 +163,8 @@ class TaskRun:
         raise Settled(state)
 
     async def _progress(self, done: float, total: float | None, message: str | None) -> None:
-        await ledger_work.note_progress(self.parts.database.pool, self.claimed.id, done, total, message)
+        pool, run = self.parts.database.pool, self.claimed
+        await ledger_work.note_progress(pool, run.id, run.attempt, done, total, message)
         if self.claimed.task_id is not None:
             await self.parts.changes.publish(Change("task", self.claimed.tenant_id, self.claimed.task_id.hex))
 
@@ -161,7 +173,7 @@ class TaskRun:
         return self._stored({"result": result.model_dump(by_alias=True, mode="json", exclude_none=True)})
 
     def _stored(self, said: dict[str, Any]) -> dict[str, Any]:
-        return {"sealed": seal(self.parts.ring, self.claimed.tenant_id, "result", said)}
+        return {"sealed": seal(self.parts.ring, self.claimed.tenant_id, "result", self.claimed.id, said)}
 
 
 class _Opens(Protocol):
@@ -198,19 +210,20 @@ class _Contexts:
     retries=Backoff(attempts=5, base_s=2, factor=4, cap_s=60),
     timeout_s=_LONGEST_S,
     priority="high",
-    tenant_concurrency=10,
+    tenant_concurrency=5,
     largest_result_bytes=LARGEST_RESULT_BYTES,
 )
 async def run_tool(
     ctx: TaskRun,
     tool: str,
+    task: UUID,
     sealed: str,
     principal: dict[str, Any],
     request_id: str,
     arguments: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Call a tool that a client follows as a task. `arguments` are for people; the run's own are sealed."""
-    return await ctx.call(tool, sealed, principal, request_id)
+    return await ctx.call(tool, task, sealed, principal, request_id)
 
 
 RUN_TOOL: Job[..., Any] = run_tool
