@@ -175,9 +175,14 @@ async def list_audit_entries(
 async def store_export(ctx: ToolContext, name: str, parts: AsyncIterable[str]) -> Export:
     """Store a file for the person who asked, part by part as it is made; it is there for seven days.
 
-    A resource of the plugin shows the parts; `name` tells its files from those of others.
+    A resource of the plugin shows the parts; `name` tells its files from those of others. Raises `ToolError` where the
+    tenant keeps too much already.
     """
-    return await exports.store_export(ctx.db, name, ctx.user.user_id, parts)
+    try:
+        return await exports.store_export(ctx.db, name, ctx.user.user_id, parts)
+    except InvalidValue as error:
+        text = "Older ones go after seven days; export a shorter time, or use what is there."
+        raise ToolError(str(error), next_step=text) from None
 
 
 async def read_export_part(ctx: ToolContext, name: str, export_id: str, part: int) -> str:
@@ -283,6 +288,7 @@ async def _cancel(ctx: ToolContext, connection: Any, run: Run) -> bool:
     if run.state in ENDED or run.cancel_asked:
         return False
     await job_runs.cancel(connection, ctx.tenant.id, run.id)
+    ctx._after_commit.append(partial(ctx._host.administration.run_changed, run))
     return True
 
 

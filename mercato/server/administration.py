@@ -15,6 +15,7 @@ from mercato.server.changes import Change, ChangeBus
 from mercato.server.health import probe
 from mercato.server.usage import admitted_on
 from mercato.tenancy.database import Database
+from mercato.tenancy.job_runs import Run
 from mercato.tenancy.rows import utc_now
 from mercato.tools.administration import DisabledPlugin, LoadedPlugin, ServiceHealth, ServiceName
 
@@ -81,6 +82,11 @@ class ServerAdministration:
             return sum((await admitted_on(self._redis, tenant_id, days)).values())
         except (RedisError, OSError, TimeoutError):
             return None
+
+    async def run_changed(self, run: Run) -> None:
+        """Tell those who follow a run that it has changed: only tasks of MCP are followed."""
+        if run.task_id is not None:
+            await self._changes.publish(Change("task", run.tenant_id, run.task_id.hex))
 
     async def access_changed(self, tenant_id: int) -> None:
         """Let every process forget what it has read of this tenant."""

@@ -24,7 +24,7 @@ from mercato.tenancy.rows import CORE_SCHEMA, TenantOwned, identity, reference, 
 
 MASK = "***"
 _SECRET_NAME = re.compile(
-    r"secret|token|password|passwd|api_?key|authorization|credential|cookie|^sealed$", re.IGNORECASE
+    r"secret|token|password|passwd|api_?key|authorization|credential|cookie|^sealed", re.IGNORECASE
 )
 _SECRET_VALUE = re.compile(r"\b(?:mck_|shp(?:at|ss|ca)_|Bearer )[\w.~+/=-]+")
 _LONGEST_TEXT = 2_000

@@ -12,11 +12,13 @@ import sqlalchemy as sa
 from sqlmodel import col, select
 
 from mercato.tenancy.database import TenantDatabase
-from mercato.tenancy.errors import NotFound
+from mercato.tenancy.errors import InvalidValue, NotFound
 from mercato.tenancy.rows import CORE_SCHEMA, TenantOwned, identity, reference, timestamp, utc_now
 from mercato.tenancy.system_pool import SystemPool
 
 KEPT = timedelta(days=7)
+MOST_CHARACTERS = 500_000_000
+"""Of all exports of a tenant that are kept."""
 
 
 class ExportPart(TenantOwned, table=True):
@@ -36,6 +38,7 @@ class ExportPart(TenantOwned, table=True):
     name: str
     user_id: int | None = reference(nullable=True)
     content: str
+    characters: int
     expires_at: datetime = timestamp()
 
 
@@ -50,18 +53,33 @@ class Export:
 
 
 async def store_export(db: TenantDatabase, name: str, user_id: int | None, parts: AsyncIterable[str]) -> Export:
-    """Store an export as it is made, in the transaction of `db`."""
+    """Store an export as it is made, in the transaction of `db`.
+
+    Raises `InvalidValue` where the tenant would keep more than it may.
+    """
     export_id, expires_at = UUID(bytes=secrets.token_bytes(16)), utc_now() + KEPT
+    [(kept,)] = await db.rows(_KEPT)
     count = characters = 0
     async for content in parts:
         count, characters = count + 1, characters + len(content)
+        if kept + characters > MOST_CHARACTERS:
+            raise InvalidValue(f"The exports that are kept may have {MOST_CHARACTERS:,} characters together.")
         row = ExportPart(
-            export_id=export_id, part=count, name=name, user_id=user_id, content=content, expires_at=expires_at
+            export_id=export_id,
+            part=count,
+            name=name,
+            user_id=user_id,
+            content=content,
+            characters=len(content),
+            expires_at=expires_at,
         )
         db.session.add(row)
         await db.session.flush()
         db.session.expunge(row)  # many of them are large
     return Export(export_id.hex, count, characters, expires_at)
+
+
+_KEPT = sa.select(sa.func.coalesce(sa.func.sum(col(ExportPart.characters)), 0))
 
 
 async def read_export_part(db: TenantDatabase, name: str, user_id: int | None, export_id: str, part: int) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, cast
+from uuid import UUID
 
 import sqlalchemy as sa
 import sqlalchemy.orm
@@ -51,6 +52,8 @@ class Run:
     error_kind: str | None
     cost_cents: int
     cancel_asked: bool
+    task_id: UUID | None = field(repr=False)
+    """By which a client of MCP follows it: not to be shown to others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
+from mercato.tenancy.job_runs import Run
+
 Status = Literal["healthy", "degraded", "unhealthy"]
 ServiceName = Literal["database", "cache"]
 
@@ -75,6 +77,9 @@ class Administration(Protocol):
 
     async def admissions(self, tenant_id: int, days: Iterable[date]) -> int | None:
         """Return how many calls of a tenant were let in on these days in UTC; None where Redis does not answer."""
+
+    async def run_changed(self, run: Run) -> None:
+        """Tell those who follow a run of a job that it has changed. Call it after the commit."""
 
     async def access_changed(self, tenant_id: int) -> None:
         """Let every process forget what it has read of this tenant. Call it after the commit."""

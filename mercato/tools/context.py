@@ -19,6 +19,7 @@ from mercato.tenancy.database import TenantDatabase
 from mercato.tenancy.principal import Principal
 from mercato.tenancy.tenants import Tenant
 from mercato.tools.administration import Administration
+from mercato.tools.arguments import reason_of
 from mercato.tools.errors import Declined
 from mercato.tools.moments import MOMENT_S, Moments
 from mercato.tools.schema import Schema, input_schema
@@ -167,8 +168,10 @@ class Conversation:
             raise Declined("The person was asked and declined; nothing was changed.")
         try:
             return adapter.validate_json(orjson.dumps(dict(reply)), strict=True)
-        except (ValidationError, TypeError):  # the second for what no JSON can hold
-            raise Declined("The person's answer does not fit the question; nothing was changed.") from None
+        except (ValidationError, TypeError) as error:  # the second for what no JSON can hold
+            raise Declined(
+                f"The person's answer does not fit the question{_why(error)}; nothing was changed."
+            ) from None
 
     async def _off_the_clock(self, key: str, message: str, schema: Schema) -> Mapping[str, Any] | None:
         if self.clock is None:
@@ -178,6 +181,14 @@ class Conversation:
             return await self.client.ask(key, message, schema)
         finally:
             self.clock.go_on()
+
+
+def _why(error: ValidationError | TypeError) -> str:
+    if isinstance(error, TypeError):
+        return ""
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = ".".join(map(str, first["loc"]))
+    return f": `{name}` {reason_of(first)}" if name else ""
 
 
 class Meter(Protocol):

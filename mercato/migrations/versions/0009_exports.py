@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String, nullable=False),
         sa.Column("user_id", sa.BigInteger, nullable=True),
         sa.Column("content", sa.String, nullable=False),
+        sa.Column("characters", sa.Integer, nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["tenant_id"], ["mercato.tenants.id"], name="fk_export_parts_tenant_id"),
         sa.UniqueConstraint("tenant_id", "export_id", "part", name="uq_export_parts_tenant_id_export_id_part"),

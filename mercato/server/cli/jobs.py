@@ -144,5 +144,5 @@ def _act(tenant: str | None, data_dir: Any, act: Callable[[AsyncConnection, Scop
 def _said(run: Run) -> dict[str, Any]:
     from mercato.tenancy.audit import masked
 
-    said = {name: getattr(run, name) for name in run.__dataclass_fields__}
-    return {**said, "payload": masked(run.payload), "result": masked(run.result)}
+    said = {name: getattr(run, name) for name in run.__dataclass_fields__ if name != "task_id"}
+    return {**said, **{name: masked(getattr(run, name)) for name in ("payload", "result", "progress", "error")}}

@@ -8,13 +8,15 @@ from mercato.prompts.prompt import Prompt
 from mercato.resources.resource import Resource
 from mercato.tools.tool import Tool
 
+_ONLY_AS_TASK = "Runs only as a task (io.modelcontextprotocol/tasks): other clients cannot call it."
+
 
 def wire_tool(tool: Tool) -> mcp.Tool:
     """Return a tool's definition: title and all four hints explicit, and an output schema that both eras accept."""
     return mcp.Tool(
         name=tool.name,
         title=tool.wire_title,
-        description=tool.description,
+        description=f"{tool.description} {_ONLY_AS_TASK}" if tool.task == "required" else tool.description,
         input_schema=tool.input_schema,
         output_schema=tool.output_schema,
         annotations=mcp.ToolAnnotations(

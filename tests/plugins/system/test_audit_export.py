@@ -90,6 +90,16 @@ async def test_more_than_one_export_can_hold_is_refused_and_nothing_is_stored(
     assert stored == []
 
 
+async def test_the_exports_of_a_tenant_that_are_kept_have_a_bound(mcp, other_mcp, history, monkeypatch):
+    await history(3)
+    answer, _ = await _export(mcp)
+    monkeypatch.setattr(exports, "MOST_CHARACTERS", answer["characters"] + 10)
+    refused = await mcp.call_tool("export_audit_log", {})
+    assert refused.is_error
+    assert "seven days" in refused.content[0].text
+    assert (await _export(other_mcp))[0]["parts"] == 1
+
+
 async def test_another_tenant_and_another_person_find_no_export(mcp, other_mcp, history):
     await history(1)
     _, links = await _export(mcp)

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any, NamedTuple
 
 import asyncpg
 import pytest
+import sqlalchemy as sa
+from sqlmodel import col
 
 from mercato.server.mcp.delivery import Delivery
 from mercato.server.runtime import open_runtime
 from mercato.server.settings import Settings
+from mercato.tenancy import ledger
+from mercato.tenancy.ledger import JobRun
 from mercato.tools.schema import example_of
 from tests.plugins.commerce.factory import add_order, add_product
 
 SEALED_AFTERWARDS = {"mercato.answers", "mercato.audit_entries", "mercato.audit_heads"}
 """Tables that the background writes to; of the audit, the number of entries is compared."""
 ARGUMENTS = {
-    "cancel_order": lambda order, product: {"order_id": order.id, "reason": "a test", "confirm": True},
-    "update_inventory": lambda order, product: {"product_id": product.id, "adjustment": 3, "reason": "a test"},
-    "update_order_status": lambda order, product: {"order_id": order.id, "status": "confirmed"},
-    "update_product": lambda order, product: {"product_id": product.id, "title": "Another title"},
-    "update_tenant_config": lambda order, product: {"section": "profile", "settings": {"currency": "EUR"}},
+    "cancel_job": lambda rows: {"run_id": rows.waiting},
+    "cancel_order": lambda rows: {"order_id": rows.order.id, "reason": "a test", "confirm": True},
+    "export_audit_log": lambda rows: {"format": "csv"},
+    "retry_job": lambda rows: {"run_id": rows.dead},
+    "update_inventory": lambda rows: {"product_id": rows.product.id, "adjustment": 3, "reason": "a test"},
+    "update_order_status": lambda rows: {"order_id": rows.order.id, "status": "confirmed"},
+    "update_product": lambda rows: {"product_id": rows.product.id, "title": "Another title"},
+    "update_tenant_config": lambda rows: {"section": "profile", "settings": {"currency": "EUR"}},
 }
+
+
+class Rows(NamedTuple):
+    """What there is to write about: an order, a product, and the ids of a run that waits and of one that is dead."""
+
+    order: Any
+    product: Any
+    waiting: int
+    dead: int
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +51,16 @@ async def runtime(anyio_backend, mercato_addresses, tmp_path_factory):
 
 @pytest.fixture
 async def rows_of(runtime, acme):
-    """An order and a product, for the ids in arguments."""
+    """What the ids in arguments are of."""
     async with runtime.database.tenant(acme.id) as db:
         product, [variant] = await add_product(db, 5)
         order = await add_order(db, (variant, 2), status="pending")
-    return order, product
+        waiting, dead = [
+            await ledger.enqueue(db, ledger.NewJob(name="gone.job", version=1, payload="{}", attempts=1))
+            for _ in range(2)
+        ]
+        await db.session.exec(sa.update(JobRun).where(col(JobRun.id) == dead).values(state="dead"))
+    return Rows(order, product, waiting, dead)
 
 
 @pytest.fixture
@@ -77,7 +99,7 @@ def test_every_write_of_the_catalogue_is_tried(runtime):
 @pytest.mark.parametrize("tool", ARGUMENTS)
 @pytest.mark.parametrize("fate", ["the connection is cut", "the process dies"])
 async def test_a_write_whose_answer_is_lost_has_one_effect(here, later, runtime, acme, rows_of, contents, tool, fate):
-    arguments = example_of(runtime.catalog.tools[tool].input_schema, {}, set()) | ARGUMENTS[tool](*rows_of)
+    arguments = example_of(runtime.catalog.tools[tool].input_schema, {}, set()) | ARGUMENTS[tool](rows_of)
     before = await contents()
     first = await here.run(acme, tool, arguments, delivery=(delivery := Delivery()))
     assert first.code == "ok", first.error
@@ -96,7 +118,7 @@ async def test_a_write_whose_answer_is_lost_has_one_effect(here, later, runtime,
 
 @pytest.mark.parametrize("tool", ARGUMENTS)
 async def test_a_key_repeats_every_write_without_another_effect(here, runtime, acme, rows_of, contents, tool):
-    arguments = ARGUMENTS[tool](*rows_of)
+    arguments = ARGUMENTS[tool](rows_of)
     outcomes = []
     for delivered in (True, True, False):
         delivery = Delivery()

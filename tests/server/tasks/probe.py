@@ -93,6 +93,16 @@ async def mumble(ctx: ToolContext) -> Said:
     return Said(text="mumbled")
 
 
+class Number(BaseModel):
+    value: int
+
+
+@category.tool(read_only=True, task="required")
+async def ask_number(ctx: ToolContext) -> Said:
+    """Ask for a number of any size."""
+    return Said(text=str((await ctx.ask("How many?", Number, key="number")).value))
+
+
 async def _whom(ctx: ToolContext) -> Name:
     return await ctx.ask("Whom?", Name, key="whom")
 

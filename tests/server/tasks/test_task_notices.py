@@ -9,6 +9,7 @@ from uuid import UUID
 import orjson
 
 from mercato.server.changes import Change
+from mercato.tenancy import job_runs
 from tests.server.conftest import envelope
 from tests.server.tasks import probe
 from tests.server.test_subscriptions import Stream
@@ -126,3 +127,17 @@ async def test_a_stream_tells_of_so_many_tasks_and_no_more(acme, client):
         response = await mcp.http.post("/mcp", json=body, headers=headers)
     assert response.status_code == 400
     assert orjson.loads(response.content)["error"]["code"] == -32602
+
+
+async def test_a_task_that_an_admin_has_cancelled_is_told(acme, background, client):
+    async with client(acme) as mcp:
+        task = await mcp.call("keep", word="cancelled")
+        async with _listening(mcp, [task["taskId"]]) as (stream, _):
+            runtime = background.runtime
+            async with runtime.database.tenant(acme.id) as db:
+                connection = await db.session.connection()
+                [run] = await job_runs.read_runs(connection, acme.id)
+                await job_runs.cancel(connection, acme.id, run.id)
+            await runtime.contexts.administration.run_changed(run)
+            await _status(stream, "cancelled")
+    assert task["taskId"] not in repr(run)

@@ -487,14 +487,35 @@ async def test_times_of_a_task_only_go_forward(acme, client, worker):
     assert changed == sorted(changed)
 
 
-async def test_numbers_beyond_64_bits_are_answers_like_others(acme, client, worker):
+async def test_a_number_beyond_64_bits_is_an_answer_like_others(acme, client, worker):
     async with client(acme) as mcp:
-        task = await mcp.call("ask_twice", word="big")
+        task = await mcp.call("ask_number")
         await worker.run_all()
-        assert _is_ack(await mcp.answer(task, first={"name": 2**70}, second={"name": "b"}))
+        assert _is_ack(await mcp.answer(task, number={"value": 2**70}))
         await worker.run_all()
         ended = await mcp.get(task)
-    assert "does not fit the question" in ended["result"]["content"][0]["text"]
+    assert ended["result"]["structuredContent"] == {"text": str(2**70)}
+
+
+@pytest.mark.parametrize("content", [{}, {"name": 5}, {"name": None}, {"nome": "x"}])
+async def test_an_answer_that_does_not_fit_is_refused_with_the_field_and_the_question_stands(
+    acme, client, worker, content
+):
+    async with client(acme) as mcp:
+        task = await mcp.call("ask_twice", word="unfit")
+        await worker.run_all()
+        answer = await mcp.answer(task, first=content)
+        assert answer["error"]["code"] == -32602
+        assert "'first'" in answer["error"]["message"]
+        assert "name" in answer["error"]["message"]
+        assert set((await mcp.get(task))["inputRequests"]) == {"first", "second"}
+
+
+async def test_a_tool_that_only_runs_as_a_task_says_so(acme, client):
+    async with client(acme) as mcp:
+        tools = {tool["name"]: tool["description"] for tool in (await mcp.send("tools/list", {}))["result"]["tools"]}
+    assert "only as a task" in tools["look"]
+    assert "only as a task" not in tools["keep"]
 
 
 async def test_an_answer_that_cannot_be_stored_is_refused(acme, client, worker):

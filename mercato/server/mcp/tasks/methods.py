@@ -8,6 +8,8 @@ from typing import Any
 from uuid import UUID
 
 import mcp_types as mcp
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 from mcp.server import Server, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import MCP_NAME_HEADER
@@ -18,6 +20,7 @@ from mercato.server.mcp.callers import Callers
 from mercato.server.mcp.tasks.extension import EXTENSION, is_declared, not_declared
 from mercato.server.mcp.tasks.store import TaskStore, task_id_of
 from mercato.tenancy.errors import NotFound
+from mercato.tenancy.tasks import Question
 
 LARGEST_ANSWERS_BYTES = 64 * 1024
 
@@ -99,8 +102,8 @@ def _unknown() -> MCPError:
     return MCPError(mcp.INVALID_PARAMS, "There is no such task, or it belongs to another client.")
 
 
-def _answers(asked: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:
-    """Return the answers to what is asked. Raises `MCPError` for one that is no answer to a form."""
+def _answers(asked: Mapping[str, Question], given: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:
+    """Return the answers to what is asked. Raises `MCPError` for one that does not fit: the question stands."""
     answers: dict[str, Mapping[str, Any] | None] = {}
     for key in asked.keys() & given.keys():
         try:
@@ -109,9 +112,18 @@ def _answers(asked: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Ma
             text = f"inputResponses[{key!r}] must be the result of an elicitation: an `action`, and its `content`."
             raise MCPError(mcp.INVALID_PARAMS, text) from None
         answers[key] = (said.content or {}) if said.action == "accept" else None
+        if answers[key] is not None:
+            _check_fit(key, asked[key], answers[key])
     dumped = json.dumps(answers)
     if "\\u0000" in dumped:
         raise MCPError(mcp.INVALID_PARAMS, "The answers contain a character that cannot be stored (NUL).")
     if len(dumped) > LARGEST_ANSWERS_BYTES:
         raise MCPError(mcp.INVALID_PARAMS, f"The answers may have {LARGEST_ANSWERS_BYTES:,} bytes.")
     return answers
+
+
+def _check_fit(key: str, asked: Question, content: Any) -> None:
+    fault = best_match(Draft202012Validator(dict(asked.schema)).iter_errors(content))
+    if fault is not None:
+        place = "".join(f"[{part!r}]" for part in (key, "content", *fault.absolute_path))
+        raise MCPError(mcp.INVALID_PARAMS, f"inputResponses{place} does not fit what is asked: {fault.message}.")

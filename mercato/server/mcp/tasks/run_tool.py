@@ -216,14 +216,14 @@ class _Contexts:
 async def run_tool(
     ctx: TaskRun,
     tool: str,
-    task: UUID,
+    sealed_for: UUID,
     sealed: str,
     principal: dict[str, Any],
     request_id: str,
     arguments: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Call a tool that a client follows as a task. `arguments` are for people; the run's own are sealed."""
-    return await ctx.call(tool, task, sealed, principal, request_id)
+    return await ctx.call(tool, sealed_for, sealed, principal, request_id)
 
 
 RUN_TOOL: Job[..., Any] = run_tool

@@ -67,7 +67,7 @@ class TaskStore:
     def _run_of(self, call: Call, task_id: UUID, exchange: Exchange) -> ledger.NewJob:
         payload = {
             "tool": call.tool.name,
-            "task": task_id,
+            "sealed_for": task_id,
             "sealed": seal(self._ring, call.principal.tenant_id, "payload", task_id.int, dict(call.arguments)),
             "arguments": audit.masked(dict(call.arguments)),
             "principal": reference_of(call.principal),
