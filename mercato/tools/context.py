@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,6 @@ from typing import Any, Protocol, TypeVar
 
 import httpx
 import mcp_types as mcp
-import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from structlog.stdlib import BoundLogger
 
@@ -167,11 +167,10 @@ class Conversation:
         if reply is None:
             raise Declined("The person was asked and declined; nothing was changed.")
         try:
-            return adapter.validate_json(orjson.dumps(dict(reply)), strict=True)
+            return adapter.validate_json(json.dumps(dict(reply)), strict=True)
         except (ValidationError, TypeError) as error:  # the second for what no JSON can hold
-            raise Declined(
-                f"The person's answer does not fit the question{_why(error)}; nothing was changed."
-            ) from None
+            text = f"The person's answer does not fit the question{_why(error)}; nothing was changed."
+            raise Declined(text) from None
 
     async def _off_the_clock(self, key: str, message: str, schema: Schema) -> Mapping[str, Any] | None:
         if self.clock is None:
