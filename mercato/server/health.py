@@ -65,7 +65,7 @@ async def _timed(name: str, question: Callable[[], Awaitable[Any]]) -> Service:
         with anyio.fail_after(PROBE_TIMEOUT_S):
             await question()
     except (SQLAlchemyError, RedisError, OSError, TimeoutError) as error:
-        log.warning("probe failed", service=name, error=str(error))
+        log.warning("probe failed", service=name, error=str(error) or type(error).__name__)
         return Service("unhealthy", _ms_since(began), f"The {name} does not answer.")
     latency_ms = _ms_since(began)
     status: Status = "healthy" if latency_ms < _SLOW_MS else "degraded"

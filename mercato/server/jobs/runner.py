@@ -182,8 +182,11 @@ class Runner:
         if (wait_s := await self._outage(run, job.talks_to, error)) is not None:
             log.warning("a job waits for an integration", **_named(claimed), integration=job.talks_to, error=text)
             return await self._fail(run, text, kind, wait_s, counts=False)
-        known = isinstance(error, Retry | Permanent | ToolError)
-        log.warning("a job failed", **_named(claimed), kind=kind, error=text, exc_info=None if known else error)
+        if isinstance(error, Retry):
+            log.info("a job asks for another time", **_named(claimed), after_s=error.after_s, reason=text)
+        else:
+            known = isinstance(error, Permanent | ToolError)
+            log.warning("a job failed", **_named(claimed), kind=kind, error=text, exc_info=None if known else error)
         return await self._fail(run, text, kind, _wait_s(job, claimed, error))
 
     async def _outage(self, run: Run, integration: str | None, error: Exception) -> float | None:

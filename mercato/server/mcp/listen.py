@@ -139,9 +139,13 @@ class Listening:
 
     def _refusal(self, tenant_id: int, request_id: Any, wanted: mcp.SubscriptionFilter) -> Response | None:
         uris = wanted.resource_subscriptions or ()
-        watched = (wanted.model_extra or {}).get("taskIds")
-        if isinstance(watched, list) and len(watched) > MOST_TASKS:
-            text = f"A stream may tell of {MOST_TASKS:,} tasks."
+        watched = (wanted.model_extra or {}).get("taskIds", [])
+        if (
+            not isinstance(watched, list)
+            or len(watched) > MOST_TASKS
+            or not all(isinstance(one, str) for one in watched)
+        ):
+            text = f"`taskIds` must be a list of {MOST_TASKS:,} texts at most."
             return error_response(400, mcp.INVALID_PARAMS, text, request_id)
         if len(uris) > MOST_URIS or sum(map(len, uris)) > _LONGEST_URIS:
             text = f"A stream may tell of {MOST_URIS:,} resources with {_LONGEST_URIS:,} characters together."
@@ -155,10 +159,7 @@ class Listening:
 
     async def _watched(self, wanted: mcp.SubscriptionFilter, principal: Principal) -> Watched | None:
         """Return the tasks of this credential that a request wants to be told of, if there are any."""
-        texts = (wanted.model_extra or {}).get("taskIds")
-        if not isinstance(texts, list) or not texts:
-            return None
-        owned = await self._store.owned(principal, [text for text in texts if isinstance(text, str)])
+        owned = await self._store.owned(principal, (wanted.model_extra or {}).get("taskIds", ()))
         return Watched(owned, {}) if owned else None
 
     def _look_at_task(self, tenant_id: int, task_id: str) -> None:
