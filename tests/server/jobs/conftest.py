@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 import pytest
 from sqlmodel import col, select
 
-from mercato.server.jobs.inline import InlineProvider
 from mercato.server.jobs.opening import TenantOpening
 from mercato.server.jobs.service import JobService, worker_name
 from mercato.server.runtime import open_runtime
@@ -13,6 +12,7 @@ from mercato.server.settings import Settings
 from mercato.tenancy import job_runs
 from mercato.tenancy.grants import DisabledTool
 from tests.server.jobs import probe
+from tests.server.jobs.worker import open_worker
 
 
 @pytest.fixture(scope="module")
@@ -36,42 +36,25 @@ async def globex(runtime, new_tenant):
     return await new_tenant(runtime)
 
 
-class Worker:
-    """A process, as far as jobs are concerned: it does what it is asked to, and nothing by itself."""
-
-    def __init__(self, runtime):
-        self.provider = InlineProvider()
+def _working(runtime):
+    def make(provider):
         opening = TenantOpening(runtime.contexts, runtime.directory)
-        self.service = JobService(runtime.database.pool, self.provider, probe.JOBS, opening, worker_name())
+        return JobService(runtime.database.pool, provider, probe.JOBS, opening, worker_name())
 
-    async def run_all(self) -> int:
-        """Run what is due, and what follows from it; return how many runs those were."""
-        total = 0
-        while rung := await self.service.relay.ring():
-            total += rung
-            await self.provider.run()
-        return total
-
-
-@asynccontextmanager
-async def _worker(runtime):
-    worker = Worker(runtime)
-    await worker.provider.start(worker.service.runner.handle, lambda: None)
-    yield worker
-    await worker.service.running.stop()
+    return open_worker(make)
 
 
 @pytest.fixture
 async def here(runtime):
     """One worker."""
-    async with _worker(runtime) as worker:
+    async with _working(runtime) as worker:
         yield worker
 
 
 @pytest.fixture
 async def there(runtime):
     """Another one."""
-    async with _worker(runtime) as worker:
+    async with _working(runtime) as worker:
         yield worker
 
 

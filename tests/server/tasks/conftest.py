@@ -6,13 +6,13 @@ import anyio
 import pytest
 
 from mercato.server.app import create_app
-from mercato.server.jobs.inline import InlineProvider
 from mercato.server.jobs.service import worker_name
 from mercato.server.jobs.working import job_service
 from mercato.server.mcp.tasks.extension import EXTENSION
 from mercato.server.settings import Settings
 from mercato.tenancy.grants import enable_category
 from tests.server.conftest import envelope, listening
+from tests.server.jobs.worker import open_worker
 from tests.server.tasks import probe
 
 DECLARED = {"extensions": {EXTENSION: {}}, "elicitation": {}}
@@ -49,28 +49,8 @@ async def _with_tools(background, tenant):
     return tenant
 
 
-class Worker:
-    """A worker of the server's runtime, that does what it is asked to and nothing by itself."""
-
-    def __init__(self, runtime):
-        self.provider = InlineProvider()
-        self.service = job_service(runtime, self.provider, worker_name())
-
-    async def run_all(self):
-        """Run what is due, and what follows from it; return how many runs those were."""
-        total = 0
-        while rung := await self.service.relay.ring():
-            total += rung
-            await self.provider.run()
-        return total
-
-
-@asynccontextmanager
-async def _working(runtime):
-    worker = Worker(runtime)
-    await worker.provider.start(worker.service.runner.handle, lambda: None)
-    yield worker
-    await worker.service.running.stop()
+def _working(runtime):
+    return open_worker(lambda provider: job_service(runtime, provider, worker_name()))
 
 
 @pytest.fixture
