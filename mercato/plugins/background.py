@@ -90,9 +90,10 @@ def _declared(plugins: Iterable[Plugin], listeners: Mapping[str, list[str]]) -> 
 
 
 def enabled(plugins: Iterable[Plugin], categories: Collection[str]) -> list[Plugin]:
-    """Return the plugins that a tenant with these categories has on; one without categories always is."""
-    return [
-        plugin
-        for plugin in plugins
-        if not plugin.categories or any(category.name in categories for category in plugin.categories)
-    ]
+    """Return the plugins that a tenant with these categories has on."""
+    return [plugin for plugin in plugins if is_on([category.name for category in plugin.categories], categories)]
+
+
+def is_on(declared: Collection[str], categories: Collection[str]) -> bool:
+    """Return whether a plugin that declared some categories is on where these are: one without any always is."""
+    return not declared or any(name in categories for name in declared)

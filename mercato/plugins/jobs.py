@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_type_hints
@@ -105,6 +105,8 @@ class Job(Generic[Parameters, Returned]):
     integration: str | None = None
     on: Event[Any] | None = None
     largest_result_bytes: int = LARGEST_RESULT_BYTES
+    categories: tuple[str, ...] = field(default=(), compare=False)
+    """Those of its plugin, which are known once that is loaded: where none is on, nothing starts it by itself."""
 
     def __post_init__(self) -> None:
         _check(self)

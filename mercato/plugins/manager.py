@@ -7,7 +7,7 @@ import importlib.metadata
 import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -136,13 +136,15 @@ class Plugins:
         migrations = self._single(found.name, "register_migrations", Path)
         if migrations is not None and not migrations.is_dir():
             raise TypeError(f"register_migrations must return a folder; there is none at {migrations.name}")
+        categories = tuple(category.frozen() for category in self._many(found.name, "register_categories", Category))
+        names = tuple(category.name for category in categories)
         return Plugin(
             name=found.name,
             origin=found.origin,
             version=found.version,
             built_in=found.built_in,
-            categories=tuple(category.frozen() for category in self._many(found.name, "register_categories", Category)),
-            jobs=tuple(self._many(found.name, "register_jobs", Job)),
+            categories=categories,
+            jobs=tuple(replace(job, categories=names) for job in self._many(found.name, "register_jobs", Job)),
             events=tuple(self._many(found.name, "register_events", Event)),
             importers=tuple(self._many(found.name, "register_importers", Importer)),
             settings=settings,

@@ -13,6 +13,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 from structlog.stdlib import BoundLogger
 
+from mercato.plugins.background import is_on
 from mercato.plugins.events import Event
 from mercato.plugins.jobs import Job
 from mercato.plugins.manager import Plugin, Plugins
@@ -171,13 +172,17 @@ class ContextFactory:
         return Connected(integration, found.account, found.settings, read_credentials(found, self._ring))
 
     async def publish(self, ctx: Context, event: Event[Any], data: BaseModel) -> None:
-        """Store a run of each job that is declared on an event. Raises `LookupError` for one that nobody registered."""
+        """Store a run of each job that is declared on an event, of the plugins that the tenant has on.
+
+        Raises `LookupError` for one that nobody registered.
+        """
         if event.name not in self._events:
             raise LookupError(f"no plugin registered the event {event.name}")
         told = event.told(secrets.token_hex(16), ctx.tenant.id, data)
         for job in self._subscribers.get(event.name, ()):
-            payload: dict[str, Any] = {job.parameters[0]: told}
-            await job.enqueue(ctx, **payload)
+            if is_on(job.categories, ctx._access.categories):
+                payload: dict[str, Any] = {job.parameters[0]: told}
+                await job.enqueue(ctx, **payload)
 
     async def job_progress(
         self, run_id: int, attempt: int, done: float, total: float | None, message: str | None

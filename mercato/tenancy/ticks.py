@@ -70,6 +70,8 @@ _EACH_TENANT = """
         and not exists (select from unnest($2::text[]) as wanted (integration) where not exists (
             select from mercato.connections where connections.tenant_id = tenants.id
                 and connections.integration = wanted.integration))
+        and (cardinality($3::text[]) = 0 or exists (select from mercato.grants
+            where grants.tenant_id = tenants.id and grants.category = any($3::text[])))
     order by tenants.id
 """
 _ONCE = """
@@ -115,12 +117,16 @@ class Turn:
         self.now = now
         """The database's time."""
 
-    async def clocks(self, *, each_tenant: bool, requires: Sequence[str]) -> list[Clocked]:
-        """Return the clocks that the schedule goes by; those of which it is paused are not among them."""
-        if each_tenant:
-            rows = await self._connection.fetch(_EACH_TENANT, self._name, list(requires))
-        else:
-            rows = await self._connection.fetch(_ONCE, self._name)
+    async def own_clock(self) -> list[Clocked]:
+        """Return the deployment's clock, if the schedule is not paused."""
+        return [Clocked(*row) for row in await self._connection.fetch(_ONCE, self._name)]
+
+    async def tenant_clocks(self, *, requires: Sequence[str], categories: Sequence[str]) -> list[Clocked]:
+        """Return the clocks of tenants that have connected all that is required, and have one of the categories on.
+
+        Those for whom the schedule is paused are not among them. With no categories every tenant has them on.
+        """
+        rows = await self._connection.fetch(_EACH_TENANT, self._name, list(requires), list(categories))
         return [Clocked(*row) for row in rows]
 
     async def store(self, found: Sequence[Due], new: NewJob) -> int:

@@ -16,7 +16,7 @@ from mercato.plugins.jobs import PRIORITIES, Job
 from mercato.plugins.schedules import MOST_AT_ONCE
 from mercato.tenancy.ledger import NewJob
 from mercato.tenancy.system_pool import SystemPool
-from mercato.tenancy.ticks import Due, Turn, take_turn
+from mercato.tenancy.ticks import Clocked, Due, Turn, take_turn
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -67,7 +67,7 @@ class Ticker:
         if schedule is None:
             return 0
         found, wait_s = [], LONGEST_S
-        for clock in await turn.clocks(each_tenant=job.each_tenant, requires=job.requires):
+        for clock in await _clocks(job, turn):
             zone, after = ZoneInfo(clock.timezone), clock.looked_until
             ticks = [] if after is None else schedule.due(after, turn.now, zone)
             if ticks or after is None:  # else there is nothing new to say
@@ -82,6 +82,12 @@ class Ticker:
             stored = await turn.store(found, _new(job))
         self._next[job.name] = time.monotonic() + wait_s
         return stored
+
+
+async def _clocks(job: Job[..., Any], turn: Turn) -> list[Clocked]:
+    if job.each_tenant:
+        return await turn.tenant_clocks(requires=job.requires, categories=job.categories)
+    return await turn.own_clock()
 
 
 def _new(job: Job[..., Any]) -> NewJob:

@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from mercato.tenancy import job_runs, ledger_work
 from mercato.tenancy.errors import InvalidValue, NotFound
+from mercato.tenancy.grants import disable_category
 from mercato.tenancy.rows import utc_now
 from mercato.tenancy.tenants import TenantRecord
 from tests.server.jobs import probe
@@ -309,6 +310,24 @@ async def test_a_dead_run_is_retried_with_new_attempts_and_a_done_one_replayed(
     assert [(run := await read(acme, dead)).state, run.attempt] == ["done", 5]
     assert (await read(acme, again)).state == "done"
     assert sorted(await kept(acme)) == sorted([f"one-{done}", f"failed-{dead}-5", f"one-{again}"])
+
+
+async def test_an_event_starts_no_job_of_a_plugin_that_the_tenant_has_off(here, acme, globex, runtime, context):
+    async with runtime.database.tenant(globex.id) as db:
+        await disable_category(db, "probe")
+    for tenant in (acme, globex):
+        async with context(tenant) as ctx:
+            await probe.sold.publish(ctx, probe.Sold(order_id=5))
+    assert await here.run_all() == 1
+    assert [slug for slug, _ in probe.seen] == [acme.slug]
+
+
+async def test_a_run_that_is_stored_goes_on_when_its_plugin_is_switched_off(here, acme, runtime, enqueue):
+    await enqueue(acme, probe.note, word="stored")
+    async with runtime.database.tenant(acme.id) as db:
+        await disable_category(db, "probe")
+    await here.run_all()
+    assert probe.seen == [(acme.slug, "stored")]
 
 
 async def test_an_event_is_told_to_each_job_that_follows_it_after_the_commit(here, acme, context):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from zoneinfo import ZoneInfo
@@ -15,6 +16,7 @@ from mercato.plugins.schedules import Schedule
 from mercato.server.jobs.ticker import Ticker
 from mercato.tenancy import ticks
 from mercato.tenancy.connections import Connection
+from mercato.tenancy.grants import disable_category, enable_category
 from mercato.tenancy.rows import utc_now
 from mercato.tenancy.tenants import TenantRecord
 
@@ -173,6 +175,21 @@ async def test_a_schedule_that_needs_a_connection_runs_for_those_who_have_it(run
         await worker.look(begin + timedelta(hours=hours))
     assert len(await stored("probe.with_shop", shop.id)) == 1
     assert await stored("probe.with_shop", none.id) == []
+
+
+async def test_a_schedule_runs_for_tenants_that_have_a_category_of_its_plugin_on(runtime, new_tenant, stored):
+    acme, globex = await new_tenant(runtime), await new_tenant(runtime)
+    worker, begin = Worker(runtime, replace(nightly, categories=("other", "probe"))), datetime(2026, 5, 1, tzinfo=UTC)
+    await worker.look(begin)
+    async with runtime.database.tenant(globex.id) as db:
+        await disable_category(db, "probe")
+    await worker.look(begin + timedelta(days=2))
+    assert len(await stored("probe.nightly", acme.id)) == 2
+    assert await stored("probe.nightly", globex.id) == []
+    async with runtime.database.tenant(globex.id) as db:
+        await enable_category(db, "probe")
+    await worker.look(begin + timedelta(days=3))
+    assert len(await stored("probe.nightly", acme.id)) == len(await stored("probe.nightly", globex.id)) == 3
 
 
 @pytest.mark.parametrize("whole", [False, True])
