@@ -130,6 +130,8 @@ def test_the_kit_has_the_fixtures_that_it_names():
         "other_tenant",
         "mcp",
         "other_mcp",
+        "tasks",
+        "other_tasks",
         "ctx",
         "http",
         "connect",

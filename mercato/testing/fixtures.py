@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mercato.tenancy.database import Database
     from mercato.tenancy.tenants import Tenant
     from mercato.testing.outside import HttpRouter
+    from mercato.testing.tasks import TaskClient
     from mercato.tools.context import ToolContext
 
 _numbers = itertools.count(1)
@@ -124,8 +125,35 @@ async def other_mcp(runtime: Runtime, other_tenant: Tenant) -> AsyncIterator[Cli
 
 
 @pytest.fixture
-async def ctx(runtime: Runtime, tenant: Tenant) -> AsyncIterator[ToolContext]:
-    """A context of `tenant`, to call functions with directly; what it wrote is committed when the test ends."""
+async def tasks(runtime: Runtime, tenant: Tenant) -> AsyncIterator[TaskClient]:
+    """A client that takes tasks and can be asked, acting for `tenant` as its owner.
+
+    `task = await tasks.call("make_report", year=2025)`, `await run_jobs()`, `await tasks.answer(task, size={"cm": 3})`,
+    and `(await tasks.get(task))["status"]`.
+    """
+    async with _task_client(runtime, tenant) as client:
+        yield client
+
+
+@pytest.fixture
+async def other_tasks(runtime: Runtime, other_tenant: Tenant) -> AsyncIterator[TaskClient]:
+    """The same for `other_tenant`."""
+    async with _task_client(runtime, other_tenant) as client:
+        yield client
+
+
+@pytest.fixture
+def mercato_contexts() -> list[ToolContext]:
+    """The contexts that the test has open: `run_jobs` commits what they wrote, as no job is seen before that."""
+    return []
+
+
+@pytest.fixture
+async def ctx(runtime: Runtime, tenant: Tenant, mercato_contexts: list[ToolContext]) -> AsyncIterator[ToolContext]:
+    """A context of `tenant`, to call functions with directly.
+
+    What it wrote is committed by `await run_jobs()`, and when the test ends.
+    """
     from mercato.tenancy.onboarding import local_principal
     from mercato.tools.context import Conversation
 
@@ -134,14 +162,18 @@ async def ctx(runtime: Runtime, tenant: Tenant) -> AsyncIterator[ToolContext]:
     principal = await local_principal(runtime.database, tenant)
     conversation = Conversation(_Nobody())
     async with runtime.contexts.context(principal, access, conversation, read_only=False, name="test") as opened:
+        mercato_contexts.append(opened)
         yield opened
 
 
 @pytest.fixture
-async def run_jobs(runtime: Runtime) -> AsyncIterator[Callable[[], Awaitable[int]]]:
-    """Run what was enqueued and is due, and what follows from it: `await run_jobs()` returns how many runs there were.
+async def run_jobs(
+    runtime: Runtime, mercato_contexts: list[ToolContext]
+) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    """Run what was enqueued and is due, and what follows from it; what `ctx` wrote is committed first.
 
-    There is no time in it: what is to run later, or again after a failure, waits.
+    `await run_jobs()` returns how many runs it handed over, whatever became of them. There is no time in it: what is to
+    run later, or again after a failure, waits. Those of all tenants are run, also what other tests have left.
     """
     from mercato.server.jobs.inline import InlineProvider
     from mercato.server.jobs.service import worker_name
@@ -152,6 +184,8 @@ async def run_jobs(runtime: Runtime) -> AsyncIterator[Callable[[], Awaitable[int
     await provider.start(service.runner.handle, service.relay.wake)
 
     async def drain() -> int:
+        for ctx in mercato_contexts:
+            await _commit(ctx)
         total = 0
         while rung := await service.relay.ring():
             total += rung
@@ -222,8 +256,30 @@ async def _new_tenant(runtime: Runtime, name: str) -> Tenant:
     )
 
 
+async def _commit(ctx: ToolContext) -> None:
+    """Commit what was written so far; the next use of `ctx.db` begins another transaction."""
+    db, ctx._db = ctx._db, None
+    if db is not None:
+        try:
+            await db.commit()
+        finally:
+            await db.close()
+
+
 @asynccontextmanager
-async def _client(runtime: Runtime, tenant: Tenant) -> AsyncIterator[Client]:
+async def _task_client(runtime: Runtime, tenant: Tenant) -> AsyncIterator[TaskClient]:
+    from mcp.client.extension import advertise
+
+    from mercato.server.mcp.tasks.extension import EXTENSION
+    from mercato.testing.tasks import TaskClient, cannot_be_asked
+
+    options = {"extensions": [advertise(EXTENSION)], "elicitation_callback": cannot_be_asked}
+    async with _client(runtime, tenant, **options) as client:
+        yield TaskClient(client)
+
+
+@asynccontextmanager
+async def _client(runtime: Runtime, tenant: Tenant, **options: Any) -> AsyncIterator[Client]:
     from mcp import Client
 
     from mercato.server.mcp.callers import LocalCallers
@@ -231,5 +287,5 @@ async def _client(runtime: Runtime, tenant: Tenant) -> AsyncIterator[Client]:
 
     principal = await local_principal(runtime.database, tenant)
     handlers = runtime.handlers(LocalCallers(principal, runtime.directory))
-    async with Client(runtime.server(handlers)) as client:
+    async with Client(runtime.server(handlers), **options) as client:
         yield client
