@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from mercato import Category, JobContext, ToolContext, job
+from mercato import Category, JobContext, TenantEvent, ToolContext, job
+from mercato.plugins.commerce import StockRanLow, stock_ran_low
 from mercato.tenancy.grants import DisabledTool
 from tests.inmemory import plugin
 
@@ -65,4 +66,17 @@ async def fail(ctx: JobContext) -> None:
     raise RuntimeError("not today")
 
 
-FOUND = plugin("reports", register_categories=[reports], register_jobs=[keep, fail])
+orders: list[tuple[int, str]] = []
+
+
+async def send_order(variant_id: int, *, key: str) -> None:
+    orders.append((variant_id, key))
+
+
+@job("reports.order_more", on=stock_ran_low)
+async def order_more(ctx: JobContext, event: TenantEvent[StockRanLow]) -> None:
+    """Order more of what runs low."""
+    await send_order(event.data.variant_id, key=ctx.key)
+
+
+FOUND = plugin("reports", register_categories=[reports], register_jobs=[keep, fail, order_more])

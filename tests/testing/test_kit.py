@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 from mcp.shared.exceptions import MCPError
 from sqlmodel import select
 
+from mercato.plugins.commerce import StockRanLow, stock_ran_low
 from mercato.plugins.manager import discover
 from mercato.server.runtime import open_runtime
 from mercato.server.settings import Settings
 from mercato.tenancy.grants import DisabledTool
+from tests.sources import ROOT
 from tests.testing import reports
 
 
@@ -81,9 +85,33 @@ async def test_what_the_context_enqueued_runs_and_is_seen_by_it(ctx, run_jobs, d
         assert list(await db.rows(select(DisabledTool.tool))) == []
 
 
+async def test_an_event_of_another_plugin_starts_a_job(ctx, run_jobs):
+    low = StockRanLow(product_id=1, product="Mug", variant_id=2, variant="Blue", units=3, threshold=5)
+    await stock_ran_low.publish(ctx, low)
+    assert await run_jobs() == 2
+    assert [variant_id for variant_id, _ in reports.orders] == [2]
+
+
 async def test_a_run_that_failed_is_counted_and_waits_for_its_next_attempt(mcp, ctx, run_jobs):
     run_id = await reports.fail.enqueue(ctx)
     assert await run_jobs() == 1
     assert await run_jobs() == 0
     [run] = (await mcp.call_tool("list_jobs", {"run_id": run_id})).structured_content["jobs"]
     assert (run["state"], run["attempt"], run["error"]) == ("retrying", 1, "not today")
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        reports.Size,
+        reports.ask_size,
+        reports.make_report.function,
+        reports.plan_sale.function,
+        reports.order_more.function,
+        test_a_report_is_as_wide_as_the_person_says,
+        test_a_sale_is_planned_as_the_person_says,
+    ],
+)
+def test_what_the_docs_show_runs_here(shown):
+    page = (ROOT / "docs" / "write-a-plugin.md").read_text(encoding="utf-8")
+    assert inspect.getsource(shown) in page

@@ -8,12 +8,12 @@ from typing import Any
 from mercato import Category, Event, Importer, Job, PluginSettings, hookimpl
 from mercato.plugins.commerce import customers, inventory, orders, products, prompts
 from mercato.plugins.commerce.category import commerce
-from mercato.plugins.commerce.events import EVENTS
+from mercato.plugins.commerce.events import EVENTS, StockRanLow, stock_ran_low
 from mercato.plugins.commerce.importers import IMPORTERS
 from mercato.plugins.commerce.jobs import JOBS
 from mercato.plugins.commerce.settings import CommerceSettings
 
-__all__ = ["customers", "inventory", "orders", "products", "prompts"]
+__all__ = ["StockRanLow", "customers", "inventory", "orders", "products", "prompts", "stock_ran_low"]
 
 
 @hookimpl
