@@ -19,7 +19,7 @@ from sqlmodel import select
 from mercato.plugins.background import Declared, Kind, declared_by, enabled
 from mercato.plugins.jobs import Backoff
 from mercato.plugins.payloads import Fault
-from mercato.tenancy import audit, configuration, exports, job_runs, people, tenant_runs, usage_summary
+from mercato.tenancy import audit, circuits, configuration, exports, job_runs, people, tenant_runs, usage_summary
 from mercato.tenancy.assistant import SECTION as ASSISTANT
 from mercato.tenancy.assistant import AssistantSettings
 from mercato.tenancy.audit import Entry
@@ -33,6 +33,7 @@ from mercato.tenancy.ledger import ENDED, State
 from mercato.tenancy.memberships import Role
 from mercato.tenancy.pages import Page
 from mercato.tenancy.people import Person
+from mercato.tenancy.tasks import RUN_TOOL
 from mercato.tenancy.usage_summary import Consumed, ConsumedBy, Days, UsageBy, UsageSummary
 from mercato.tools.administration import DisabledPlugin, LoadedPlugin, ServiceHealth, ServiceName, Status
 from mercato.tools.configuring import check_given, refusal_of, schemas_of
@@ -67,6 +68,7 @@ __all__ = [
     "UsageBy",
     "UsageSummary",
     "cancel_run",
+    "check_job",
     "count_admissions",
     "declared_work",
     "disabled_plugins",
@@ -81,6 +83,7 @@ __all__ = [
     "read_config",
     "read_export_part",
     "read_figures",
+    "read_outages",
     "read_paused",
     "read_usage",
     "retry_run",
@@ -216,6 +219,12 @@ def declared_work(ctx: ToolContext) -> list[Declared]:
 def find_declared(ctx: ToolContext, name: str, field: str, kind: Kind | None = None) -> Declared:
     """Return an event or job by its name. Raises `ToolError`, which names `field` and the nearest that there is."""
     known = {one.name: one for one in declared_work(ctx) if kind in {None, one.kind}}
+    if name == RUN_TOOL:
+        raise ToolError(
+            f"{name} is the server's own job behind tasks: nobody else enqueues it, and its payload is not told.",
+            field=field,
+            next_step="`list_jobs` shows its runs.",
+        )
     if name not in known:
         near = get_close_matches(name[:100], sorted(known), 1)
         raise ToolError(
@@ -224,6 +233,12 @@ def find_declared(ctx: ToolContext, name: str, field: str, kind: Kind | None = N
             next_step=f"Did you mean `{near[0]}`?" if near else "`list_job_events` shows what there is.",
         )
     return known[name]
+
+
+def check_job(ctx: ToolContext, name: str, field: str) -> None:
+    """Raise `ToolError` where runs of a job cannot be, as neither the tenant's plugins nor the server declare it."""
+    if name != RUN_TOOL:
+        find_declared(ctx, name, field, "job")
 
 
 async def list_runs(
@@ -243,6 +258,13 @@ async def list_runs(
 async def read_figures(ctx: ToolContext) -> list[Figures]:
     """Return how many runs the tenant has, by job and state."""
     return await tenant_runs.read_figures(ctx.db)
+
+
+async def read_outages(ctx: ToolContext) -> dict[str, tuple[str, datetime]]:
+    """Return the integration that a job waits for, and until when, by the names of jobs that wait for one."""
+    is_open = await circuits.read_own(ctx.db)
+    jobs = [job for plugin in ctx._host.administration.declarations() for job in plugin.jobs] if is_open else []
+    return {job.name: (job.talks_to, is_open[job.talks_to]) for job in jobs if job.talks_to in is_open}
 
 
 async def read_paused(ctx: ToolContext) -> set[str]:
@@ -293,6 +315,9 @@ async def _cancel(ctx: ToolContext, connection: Any, run: Run) -> bool:
 
 
 def _masked(run: Run) -> Run:
+    if run.name == RUN_TOOL:  # who asked is told by the audit; how they signed in is nobody's business here
+        asked = {name: run.payload["principal"].get(name) for name in ("kind", "user_id")}
+        run = replace(run, payload={**run.payload, "principal": asked})
     shown = ("payload", "key", "progress", "result", "error")
     return replace(run, **{name: audit.masked(getattr(run, name)) for name in shown})
 

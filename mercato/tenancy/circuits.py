@@ -16,8 +16,9 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import Field
+from sqlmodel import Field, col
 
+from mercato.tenancy.database import TenantDatabase
 from mercato.tenancy.rows import CORE_SCHEMA, TenantOwned, identity, reference, timestamp
 from mercato.tenancy.system_pool import SystemPool
 
@@ -117,6 +118,12 @@ _OPENED = """
     select tenant_id, integration, outages, opened_at, open_until from mercato.circuits
     where opened_at is not null order by opened_at, id
 """
+
+
+async def read_own(db: TenantDatabase) -> dict[str, datetime]:
+    """Return until when a tenant's circuits are open, by integration; what lies in the past waits for its trial."""
+    statement = sa.select(col(Circuit.integration), col(Circuit.open_until)).where(col(Circuit.opened_at).is_not(None))
+    return {row.integration: row.open_until for row in await db.rows(statement)}
 
 
 async def read_opened(pool: SystemPool) -> Sequence[Opened]:

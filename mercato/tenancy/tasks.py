@@ -24,6 +24,8 @@ from mercato.tenancy.ledger import ENDED, JobRun, State
 from mercato.tenancy.rows import utc_now
 from mercato.tenancy.system_pool import SystemPool
 
+RUN_TOOL = "mcp.run_tool"
+"""The job behind every task, which is the server's own."""
 KEPT = timedelta(days=7)
 """How long a task can be asked for at least, from its beginning."""
 Answer = str | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -92,7 +92,7 @@ def _invalid(
     wrong = {path.partition(".")[0] for path, _ in problems}
     field = problems[0][0].partition(".")[0]
     allowed = _allowed(schema, problems[0][0])
-    example = _fitting(model, example_of(schema, raw, wrong), example_of(schema, {}, set()))
+    example = _fitting(model, *_examples(schema, raw, wrong))
     sentences = " ".join(f"`{_shown(path)}` {reason}." for path, reason in problems[:5])
     meant = f" {properties[field]['description']}" if properties.get(field, {}).get("description") else ""
     choice = f" Allowed for `{_shown(problems[0][0])}`: {', '.join(map(str, allowed))}." if allowed else ""
@@ -109,6 +109,16 @@ def _allowed(schema: Schema, path: str) -> list[Any]:
         schema = schema.get("items", {}) if part.isdigit() else schema.get("properties", {}).get(part, {})
     values = schema.get("enum") or schema.get("items", {}).get("enum") or []
     return [value for value in values if value is not None]
+
+
+def _examples(schema: Schema, raw: Mapping[str, Any], wrong: set[str]) -> Iterator[dict[str, Any]]:
+    """Yield what may be shown: what was given, mended, then something plain; of an object of any shape nobody knows."""
+    properties: Mapping[str, Schema] = schema.get("properties", {})
+    unknown = {name for name, one in properties.items() if one.get("type") == "object" and not one.get("properties")}
+    if not unknown & wrong:
+        yield example_of(schema, raw, wrong)
+    if not unknown & set(schema.get("required", ())):
+        yield example_of(schema, {}, set())
 
 
 def _fitting(model: type[BaseModel], *examples: dict[str, Any]) -> dict[str, Any] | None:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from mercato import Cursor, Detail, Limit, ToolContext, ToolError, admin, decode_cursor, encode_cursor
+from mercato import Cursor, Detail, Limit, ToolContext, ToolError, admin, decode_cursor, encode_cursor, utc_now
 from mercato.plugins.system.category import system
 
 _RUNS, _QUEUES = "jobs", "job_queues"
 _CONCISE_ERROR = 300
+_PENDING = ("queued", "retrying")
 JobName = Annotated[str | None, Field(max_length=120, description="Only this job, as `list_job_events` names it.")]
 RunId = Annotated[int, Field(ge=1, description="`id` of a run.")]
 
 
 class JobQueue(BaseModel):
     """The runs of one job, by state; `waiting` is for a person's answer. `oldest_due_at` is of those that are queued or
-    retrying; `paused`: its schedule, for this tenant.
+    retrying and due; null where none is. `paused`: its schedule, for this tenant.
     """
 
     job: str
@@ -34,10 +36,12 @@ class JobQueue(BaseModel):
 
 
 class JobQueueStatus(BaseModel):
-    """A page of queues, by job; the totals are of all. Runs that ended long ago are not kept, nor counted."""
+    """A page of queues, by job; the totals are of all. `total_pending` counts queued and retrying. Runs that ended
+    long ago are not kept, nor counted.
+    """
 
     queues: list[JobQueue]
-    total_waiting: int
+    total_pending: int
     total_running: int
     total_dead: int
     total_count: int
@@ -45,7 +49,9 @@ class JobQueueStatus(BaseModel):
 
 
 class JobRun(BaseModel):
-    """A run. `dead` is one whose attempts all failed. Times are UTC. `full` adds payload and result, secrets masked."""
+    """A run. `dead` is one whose attempts all failed; `waits_for` is an outside service that does not answer. Times are
+    UTC. `full` adds payload and result, secrets masked.
+    """
 
     id: int
     job: str
@@ -58,6 +64,7 @@ class JobRun(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     cancel_asked: bool
+    waits_for: str | None
     progress: dict[str, Any] | None
     error: str | None
     error_kind: str | None
@@ -92,14 +99,14 @@ async def get_job_queue_status(
     queues = await _queues(ctx)
     if job is not None:
         if job not in queues:
-            admin.find_declared(ctx, job, "job", "job")
+            admin.check_job(ctx, job, "job")
         queues = {job: queues.get(job, JobQueue(job=job))}
     every = [queues[name] for name in sorted(queues)]
     after = "" if cursor is None else decode_cursor(cursor, _QUEUES, (str,))[0]
     left = [queue for queue in every if queue.job > after]
     return JobQueueStatus(
         queues=left[:limit],
-        total_waiting=sum(queue.queued + queue.retrying for queue in every),
+        total_pending=sum(queue.queued + queue.retrying for queue in every),
         total_running=sum(queue.running for queue in every),
         total_dead=sum(queue.dead for queue in every),
         total_count=len(every),
@@ -124,11 +131,12 @@ async def list_jobs(
     before_id = None if cursor is None else decode_cursor(cursor, _RUNS, (int,))[0]
     page = await admin.list_runs(ctx, state=state, job=job, run_id=run_id, before_id=before_id, limit=limit)
     if job is not None and not page.total_count:
-        admin.find_declared(ctx, job, "job", "job")
+        admin.check_job(ctx, job, "job")
     if run_id is not None and state is None and job is None and not page.total_count:
         raise ToolError(f"There is no run {run_id}.", field="run_id", next_step="Leave `run_id` out to see all.")
+    outages = await admin.read_outages(ctx) if any(run.state in _PENDING for run in page.items) else {}
     return JobRuns(
-        jobs=[_shown(run, full=detail == "full") for run in page.items],
+        jobs=[_shown(run, outages, full=detail == "full") for run in page.items],
         total_count=page.total_count,
         next_cursor=encode_cursor((page.items[-1].id,), _RUNS) if page.more else None,
     )
@@ -161,18 +169,24 @@ async def _queues(ctx: ToolContext) -> dict[str, JobQueue]:
         queue = queues.setdefault(one.name, JobQueue(job=one.name))
         setattr(queue, one.state, one.runs)
         due = [time for time in (queue.oldest_due_at, one.oldest_due_at) if time is not None]
-        queue.oldest_due_at = min(due, default=None)
+        oldest = min(due, default=None)
+        queue.oldest_due_at = None if oldest is None or oldest > utc_now() else oldest
     for name in await admin.read_paused(ctx):
         queues.setdefault(name, JobQueue(job=name)).paused = True
     return queues
 
 
-def _shown(run: admin.Run, *, full: bool) -> JobRun:
-    shown = {name: getattr(run, name) for name in JobRun.model_fields if name != "job"}
+def _shown(run: admin.Run, outages: Mapping[str, tuple[str, datetime]], *, full: bool) -> JobRun:
+    shown = {name: getattr(run, name) for name in JobRun.model_fields if name not in {"job", "waits_for"}}
+    shown["waits_for"] = _waits_for(*outages[run.name]) if run.state in _PENDING and run.name in outages else None
     if not full:
         error = run.error and run.error[:_CONCISE_ERROR]
         shown |= {"payload": None, "result": None, "error": error}
     return JobRun(job=run.name, **shown)
+
+
+def _waits_for(integration: str, until: datetime) -> str:
+    return f"{integration} until {until:%H:%M} UTC" if until > utc_now() else f"{integration}, which is tried again now"
 
 
 def _change(run: admin.Run, changed: bool, now: str) -> JobChange:

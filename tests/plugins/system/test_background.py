@@ -192,6 +192,16 @@ async def test_a_payload_is_checked_as_when_it_is_told_or_enqueued(shop, name, p
     assert errors.items() <= {error["field"]: error["reason"] for error in checked["errors"]}.items()
 
 
+async def test_no_example_is_given_for_a_payload_whose_shape_the_event_decides(shop):
+    async with shop() as client:
+        for payload in ({"payload": "[]"}, {}):
+            result = await client.call_tool("validate_job_payload", {"event_name": "bikes.ring", **payload})
+            assert result.is_error
+            assert "example" not in result.content[0].text.lower()
+        result = await client.call_tool("validate_job_payload", {"event_name": "", "payload": {"times": 3}})
+    assert result.meta["mercato/error"]["example"]["payload"] == {"times": 3}
+
+
 async def test_a_payload_that_is_too_large_is_not_valid(shop):
     @job("bikes.write")
     async def write(ctx, text: str) -> None:

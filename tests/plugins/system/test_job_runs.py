@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 import anyio
 import orjson
 import pytest
 
+from mercato import job, utc_now
 from mercato.tenancy.ledger import NewJob, enqueue
 from mercato.tenancy.memberships import Role
 from mercato.tenancy.ticks import pause
+from tests.inmemory import client_of, plugin
+from tests.plugins.system.conftest import SYSTEM
+
+
+@job("mailing.send", integration="mailer")
+async def send_mail(ctx) -> None:
+    """Send mail."""
+
 
 JOB = "commerce.tell_of_low_stock"
 WRITES = ("retry_job", "cancel_job")
@@ -50,7 +61,7 @@ async def test_a_queue_is_counted_by_state(mcp, tenant, put, database):
         await put(tenant, state)
     await pause(database.pool, "commerce.other", tenant.id, paused=True)
     status = await _call(mcp, "get_job_queue_status")
-    assert (status["total_waiting"], status["total_running"], status["total_dead"]) == (3, 1, 1)
+    assert (status["total_pending"], status["total_running"], status["total_dead"]) == (3, 1, 1)
     other, queue = status["queues"]
     assert (other["job"], other["paused"], other["queued"]) == ("commerce.other", True, 0)
     assert queue.pop("oldest_due_at") is not None
@@ -104,6 +115,45 @@ async def test_payloads_are_shown_when_they_are_asked_for_and_secrets_never(mcp,
     [full] = (await _call(mcp, "list_jobs", detail="full"))["jobs"]
     assert full["payload"] == {"api_key": "***", "note": "***", "units": 3}
     assert len(full["error"]) == 900
+
+
+async def test_a_run_of_a_task_says_who_asked_and_nothing_of_their_credential(mcp, other_mcp, tasks, tenant):
+    await tasks.call("export_audit_log", format="csv")
+    for client in (mcp, other_mcp):
+        status = await _call(client, "get_job_queue_status", job="mcp.run_tool")
+        assert status["queues"][0]["queued"] == (1 if client is mcp else 0)
+    [run] = (await _call(mcp, "list_jobs", job="mcp.run_tool", detail="full"))["jobs"]
+    assert set(run["payload"]["principal"]) == {"kind", "user_id"}
+    assert (run["payload"]["tool"], run["payload"]["sealed"]) == ("export_audit_log", "***")
+    assert (await _call(other_mcp, "list_jobs", job="mcp.run_tool"))["jobs"] == []
+    result = await mcp.call_tool("get_job_event_schema", {"event_name": "mcp.run_tool"})
+    assert "is the server's own job behind tasks" in result.content[0].text
+
+
+async def test_what_is_due_later_is_not_the_oldest_that_is_due(mcp, tenant, put):
+    await put(tenant, due_at=utc_now() + timedelta(hours=1))
+    [queue] = (await _call(mcp, "get_job_queue_status"))["queues"]
+    assert (queue["queued"], queue["oldest_due_at"]) == (1, None)
+
+
+async def test_a_run_says_which_service_it_waits_for(open_plugins, new_tenant):
+    mailing = plugin("mailing", register_jobs=[send_mail])
+    async with open_plugins(SYSTEM, mailing) as runtime:
+        acme, globex = await new_tenant(runtime), await new_tenant(runtime)
+        for tenant in (acme, globex):
+            async with runtime.database.tenant(tenant.id) as db:
+                await enqueue(db, NewJob(name="mailing.send", version=1, payload="{}", attempts=1))
+        opened = "insert into mercato.circuits (tenant_id, integration, outages, opened_at, open_until)"
+        until = utc_now() + timedelta(minutes=5)
+        await runtime.database.pool.fetch(f"{opened} values ($1, 'mailer', 3, now(), $2)", acme.id, until)
+        async with client_of(runtime, acme) as mcp, client_of(runtime, globex) as other_mcp:
+            [run] = (await _call(mcp, "list_jobs"))["jobs"]
+            [other] = (await _call(other_mcp, "list_jobs"))["jobs"]
+            await runtime.database.pool.fetch("update mercato.circuits set open_until = now()")
+            [trial] = (await _call(mcp, "list_jobs"))["jobs"]
+        await runtime.database.pool.fetch("delete from mercato.circuits")
+    assert (run["waits_for"], other["waits_for"]) == (f"mailer until {until:%H:%M} UTC", None)
+    assert trial["waits_for"] == "mailer, which is tried again now"
 
 
 async def test_a_run_that_failed_is_run_again_and_a_repetition_does_nothing(mcp, tenant, put, run_jobs):
