@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -136,6 +137,12 @@ class ContextFactory:
     def job(self, access: Access, name: str, run_id: int, attempt: int) -> OpenContext[JobContext]:
         """Open the context of a run of a job."""
         return OpenContext(JobContext(self, access, self._budget.meter(access), name, run_id, attempt))
+
+    def over(self, database: Database) -> ContextFactory:
+        """Return the same factory over other connections, for work that must not hold up what goes by these."""
+        other = copy.copy(self)
+        other._database = database
+        return other
 
     def clock(self, seconds: float) -> Clock:
         """Return what stops a block after so many seconds."""

@@ -39,7 +39,7 @@ def watch(runtime: Runtime) -> None:
     metrics.gauge(
         "mercato_database_connections",
         "Connections to the database that are in use, by role.",
-        lambda: _in_use(runtime.database),
+        lambda: _in_use(runtime.database, runtime.job_database),
         label="role",
     )
     StoredGauges(runtime.database).watch(metrics)
@@ -81,8 +81,12 @@ def _watch_jobs(runtime: Runtime) -> None:
     )
 
 
-def _in_use(database: Database) -> dict[str, float]:
-    return {role: _pool(engine).checkedout() for role, engine in database.engines.items()}
+def _in_use(*databases: Database | None) -> dict[str, float]:
+    used: dict[str, float] = {}
+    for database in filter(None, databases):
+        for role, engine in database.engines.items():
+            used[role] = used.get(role, 0) + _pool(engine).checkedout()
+    return used
 
 
 def _pool(engine: Any) -> QueuePool:

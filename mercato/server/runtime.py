@@ -69,6 +69,7 @@ class Runtime:
     settings: Settings
     ring: KeyRing
     database: Database
+    database_url: str
     redis: Redis
     redis_url: str
     changes: ChangeBus
@@ -89,6 +90,8 @@ class Runtime:
     job_samples: JobSamples
     worker: JobService | None = None
     """What works in the background here, while it does."""
+    job_database: Database | None = None
+    """The connections of its runs."""
 
     def handlers(self, callers: Callers) -> Handlers:
         """Return handlers for one way of knowing the caller."""
@@ -165,6 +168,7 @@ async def _assembled(
         settings=settings,
         ring=ring,
         database=database,
+        database_url=addresses.database_url,
         redis=redis,
         redis_url=addresses.redis_url,
         changes=changes,
@@ -189,15 +193,22 @@ async def _assembled(
 def _connect(
     stack: AsyncExitStack, addresses: Addresses, pool_size: int, tracing: Tracing | None
 ) -> tuple[Database, Redis]:
-    database = Database(addresses.database_url, pool_size=pool_size, reader=reader_of(tracing))
+    database = open_database(addresses.database_url, pool_size, tracing)
     stack.push_async_callback(database.close)
     redis = Redis.from_url(addresses.redis_url, socket_timeout=None, socket_connect_timeout=5)
     stack.push_async_callback(redis.aclose)
     if tracing is not None:
-        for engine in database.engines.values():
-            trace_statements(tracing, engine)
         trace_commands(tracing, redis)
     return database, redis
+
+
+def open_database(url: str, pool_size: int, tracing: Tracing | None) -> Database:
+    """Return a database whose statements are traced, if anything is; who asked for it closes it."""
+    database = Database(url, pool_size=pool_size, reader=reader_of(tracing))
+    if tracing is not None:
+        for engine in database.engines.values():
+            trace_statements(tracing, engine)
+    return database
 
 
 def load_plugins(settings: Settings, *, found: Iterable[Found] | None = None, strict: bool = False) -> Plugins:

@@ -104,8 +104,11 @@ class Database:
         return {APP_ROLE: self._app, SYSTEM_ROLE: self._system}
 
     async def ping(self) -> float:
-        """Return the major version of the server as a number, by one round trip."""
-        async with self._read.connect() as connection:
+        """Return the major version of the server as a number, by one round trip.
+
+        It goes by the system's connections: tools that hold all of theirs do not make the database look away.
+        """
+        async with self._system.connect() as connection:
             version = await connection.scalar(sa.text("select current_setting('server_version_num')::int / 10000.0"))
         return float(version or 0)
 

@@ -62,7 +62,7 @@ class Relay:
         self._tasks = [
             asyncio.create_task(self._run(), name="mercato-relay"),
             asyncio.create_task(self._listen(), name="mercato-relay-listen"),
-            asyncio.create_task(self._reap(), name="mercato-relay-reap"),
+            asyncio.create_task(self._sweep(), name="mercato-relay-sweep"),
         ]
 
     async def stop(self) -> None:
@@ -91,9 +91,12 @@ class Relay:
         return len(ids)
 
     async def run_alone(self) -> None:
-        """Run the deployment's own jobs here while the provider's Redis is away: some of them tell of that."""
+        """Run the deployment's own jobs here while the provider's Redis is away, or all its slots are taken.
+
+        Some of them tell of that.
+        """
         free = _ALONE_AT_ONCE - len(self._alone)
-        if self._is_away and free > 0:
+        if free > 0 and self._own and (self._is_away or self._provider.room() < 1):
             for job_id in await ledger_choosing.ring(self._pool, free, self._own, self._limits):
                 task = asyncio.ensure_future(self._handle(job_id))
                 self._alone.add(task)
@@ -103,7 +106,6 @@ class Relay:
         while True:
             self._due.clear()
             try:
-                await self.run_alone()
                 while await self.ring():
                     pass
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
@@ -133,10 +135,12 @@ class Relay:
         else:
             self.wake()
 
-    async def _reap(self) -> None:
+    async def _sweep(self) -> None:
+        """Do every second what need not be done at once. Both sides may be away: the next second is another try."""
         while True:
             await asyncio.sleep(SWEEP_S)
             with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+                await self.run_alone()
                 await ledger_choosing.put_off(self._pool, self._limits)
                 if taken := await ledger_work.reap(self._pool):
                     log.warning("jobs of a worker that does not answer were taken back", runs=taken)

@@ -15,25 +15,27 @@ from mercato.server.jobs.opening import TenantOpening
 from mercato.server.jobs.provider import Provider
 from mercato.server.jobs.service import JobService, worker_name
 from mercato.server.mcp.tasks.run_tool import RUN_TOOL, Parts, ToolOpening
-from mercato.server.runtime import Runtime
+from mercato.server.runtime import Runtime, open_database
 from mercato.tenancy import ledger_work
+from mercato.tenancy.database import Database
 from mercato.tenancy.ledger import State
 
 
 class _Openings:
     """Opens what a run needs: the deployment's own, the tool's, or its tenant's."""
 
-    def __init__(self, runtime: Runtime, worker: str) -> None:
-        self._tenants = TenantOpening(runtime.contexts, runtime.directory)
+    def __init__(self, runtime: Runtime, database: Database, worker: str) -> None:
+        contexts = runtime.contexts.over(database)
+        self._tenants = TenantOpening(contexts, runtime.directory)
         self._deployment = DeploymentOpening(runtime, every_job(runtime))
         self._tools = ToolOpening(
             Parts(
-                database=runtime.database,
+                database=database,
                 ring=runtime.ring,
                 changes=runtime.changes,
                 directory=runtime.directory,
                 catalog=runtime.catalog,
-                contexts=runtime.contexts,
+                contexts=contexts,
                 guard=runtime.guard,
             ),
             worker,
@@ -51,14 +53,14 @@ def every_job(runtime: Runtime) -> list[Job[..., Any]]:
     return [*CORE_JOBS, RUN_TOOL, *(job for plugin in runtime.plugins.loaded.values() for job in plugin.jobs)]
 
 
-def job_service(runtime: Runtime, provider: Provider, worker: str) -> JobService:
-    """Return a service over a runtime; nothing is started yet."""
+def job_service(runtime: Runtime, provider: Provider, worker: str, database: Database | None = None) -> JobService:
+    """Return a service over a runtime; nothing is started yet. Runs go by `database`, where there is one for them."""
 
     async def told(claimed: ledger_work.Claimed, state: State) -> None:
         if claimed.task_id is not None:
             await runtime.changes.publish(Change("task", claimed.tenant_id, claimed.task_id.hex))
 
-    openings = _Openings(runtime, worker)
+    openings = _Openings(runtime, database or runtime.database, worker)
     return JobService(runtime.database.pool, provider, every_job(runtime), openings, worker, runtime.metrics, told)
 
 
@@ -66,17 +68,20 @@ def job_service(runtime: Runtime, provider: Provider, worker: str) -> JobService
 async def working(runtime: Runtime, slots: int, *, patience_s: float) -> AsyncIterator[JobService | None]:
     """Work in the background for as long as the block lasts, on so many runs at once; with none, not at all.
 
-    At the end nothing more is begun; what has not ended after `patience_s` is given back for another worker.
+    At the end nothing more is begun; what has not ended after `patience_s` is given back for another worker. Runs
+    have connections of their own, one for each: however long they hold them, nothing else of the process waits.
     """
     if slots < 1:
         yield None
         return
     worker = worker_name()
-    service = job_service(runtime, ArqProvider(runtime.redis_url, worker, slots), worker)
+    database = open_database(runtime.database_url, (slots + 1) // 2, runtime.tracing)  # and as many for a moment
+    service = job_service(runtime, ArqProvider(runtime.redis_url, worker, slots), worker, database)
     await service.start()
-    runtime.worker = service
+    runtime.worker, runtime.job_database = service, database
     try:
         yield service
     finally:
-        runtime.worker = None
+        runtime.worker = runtime.job_database = None
         await service.stop(patience_s)
+        await database.close()
