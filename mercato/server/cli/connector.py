@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mercato.server.cli.session import SET_UP, AsJson
-from mercato.server.cli.terminal import say, say_json, stop, tell
+from mercato.server.cli.terminal import say, say_json, stop, tell, without_controls
 
 if TYPE_CHECKING:
     from mercato.server.doctor import Finding
@@ -112,6 +112,6 @@ def _say_finding(finding: Finding) -> None:
     from rich.text import Text
 
     label, style = _LABELS[finding.status]
-    line = Text.assemble((label, style), f" {finding.step}: {finding.message}")
-    mend = f"\n       mend: {finding.mend}" if finding.mend else ""
+    line = Text.assemble((label, style), without_controls(f" {finding.step}: {finding.message}"))
+    mend = without_controls(f"\n       mend: {finding.mend}") if finding.mend else ""
     Console(highlight=False, soft_wrap=True).print(line.append(mend))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -12,18 +13,25 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDE = 200
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal obeys, or what changes the direction of writing; lines and tabs may stay."""
 
 
 def say(text: str = "") -> None:
     """Write a line to stdout."""
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{without_controls(text)}\n")
     sys.stdout.flush()
 
 
 def tell(text: str) -> None:
     """Write a line to stderr: what a person should know, but no program reads."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{without_controls(text)}\n")
     sys.stderr.flush()
+
+
+def without_controls(text: str) -> str:
+    """Return what may be shown of a text that anybody may have written."""
+    return _CONTROLS.sub("", text)
 
 
 def say_json(value: Any) -> None:
@@ -32,14 +40,17 @@ def say_json(value: Any) -> None:
 
 
 def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], caption: str | None = None) -> Table:
-    """Return a table to be shown."""
+    """Return a table to be shown. Nothing in it is markup: much of it is what people of tenants wrote."""
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    shown = Text(without_controls(title), style="table.title")
+    below = None if caption is None else Text(without_controls(caption), style="table.caption")
+    table = Table(title=shown, title_justify="left", caption=below, caption_justify="left")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(Text(column), overflow="fold")
     for row in rows:
-        table.add_row(*("" if cell is None else str(_plain(cell)) for cell in row))
+        table.add_row(*(Text("" if cell is None else without_controls(str(_plain(cell)))) for cell in row))
     return table
 
 
