@@ -1,5 +1,8 @@
 """Whether credentials are good: what cannot be unsealed, and what ends soon, for each tenant.
 
+The texts go to chats and mail, which may read markup, so they hold nothing that people of a tenant wrote: connections
+and keys are named by their numbers.
+
 Nothing is renewed here: only the plugin that made a connection knows how. A connection says when it ends by
 `expires_at` (seconds since 1970, or ISO 8601) among its credentials; one that has a `refresh_token` is not told of.
 """
@@ -36,7 +39,7 @@ async def check_all(database: Database, ring: KeyRing, now: datetime) -> Sequenc
 async def _check(db: TenantDatabase, ring: KeyRing, now: datetime, tenant_id: int) -> list[Cause]:
     unreadable, ending = [], []
     for connection in await db.rows(select(Connection).order_by(col(Connection.id))):
-        name = f"{connection.integration} ({connection.account})"
+        name = f"connection {connection.id} ({connection.integration})"
         try:
             ends_at = _ends_at(read_credentials(connection, ring))
         except InvalidValue:
@@ -45,7 +48,7 @@ async def _check(db: TenantDatabase, ring: KeyRing, now: datetime, tenant_id: in
         if ends_at is not None and ends_at <= now + SOON:
             ending.append(f"{name} {_when(ends_at, now)}")
     keys = await db.rows(_keys_that_end(now))
-    ending += [f"the API key {key.name!r} {_when(key.expires_at, now)}" for key in keys]
+    ending += [f"API key {key.id} ({key.shown}…) {_when(key.expires_at, now)}" for key in keys]
     causes = []
     if unreadable:
         text = f"The credentials of {_named(unreadable)} cannot be read: connect again, or bring back the key."

@@ -121,7 +121,9 @@ async def test_credentials_that_cannot_be_read_are_critical_for_their_tenant(
         {"raised": 0, "resolved": 0},
     ]
     assert await alerts() == [(acme.id, "credential.unreadable", "critical")]
-    assert "shop (one), shop (two) cannot be read" in await own.superuser.fetchval("select text from mercato.alerts")
+    rows = await own.superuser.fetch("select id from mercato.connections where tenant_id = $1 order by id", acme.id)
+    named = ", ".join(f"connection {row[0]} (shop)" for row in rows)
+    assert f"{named} cannot be read" in await own.superuser.fetchval("select text from mercato.alerts")
     for account in ("one", "two"):
         await connect(acme, account)
     assert await run(check_credentials) == {"raised": 0, "resolved": 1}
@@ -158,3 +160,23 @@ async def test_an_api_key_that_ends_soon_is_told_of(own, acme, globex, run, aler
         )
     await run(check_credentials)
     assert await alerts() == [(acme.id, "credential.ending", "warning")]
+
+
+async def test_what_people_of_a_tenant_wrote_is_in_no_alert(own, acme, globex, connect, run, alerts, receiver):
+    markup = "<!channel> [/b] *now*"
+    await connect(acme, markup, OF_ANOTHER_RING)
+    await connect(globex, markup, expires_at=utc_now().timestamp())
+    await own.superuser.execute(
+        "insert into mercato.api_keys (tenant_id, membership_id, name, shown, digest, scopes, expires_at)"
+        " select $1, id, $2, 'mck_aB3dE9', gen_random_uuid()::text::bytea, '{}', now() + interval '1 day'"
+        " from mercato.memberships where tenant_id = $1",
+        globex.id,
+        markup,
+    )
+    await run(check_credentials)
+    told = "select text from mercato.alerts where tenant_id = any($1) order by tenant_id"
+    texts = [row[0] for row in await own.superuser.fetch(told, [acme.id, globex.id])]
+    assert len(texts) == 2
+    assert "channel" not in "".join(texts)
+    key_id = await own.superuser.fetchval("select id from mercato.api_keys where name = $1", markup)
+    assert f"API key {key_id} (mck_aB3dE9…) ends on" in texts[1]
