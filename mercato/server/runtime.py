@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from mercato.migrations.runner import upgrade
 from mercato.plugins.catalog import Catalog
 from mercato.plugins.check import refused_plugins
+from mercato.plugins.jobs import Job
 from mercato.plugins.manager import Found, Plugins, discover
 from mercato.server.administration import ServerAdministration
 from mercato.server.auth.directory import Directory
@@ -186,8 +188,14 @@ async def _assembled(
         passwords=Passwords(),
         throttle=Throttle(redis),
         oidc=OidcProvider(settings.oidc, site.url(OIDC_CALLBACK)) if settings.oidc else None,
-        job_samples=JobSamples(database.pool),
+        job_samples=JobSamples(database.pool, partial(_jobs_of, plugins)),
     )
+
+
+def _jobs_of(plugins: Plugins) -> Sequence[Job[..., Any]]:
+    from mercato.server.jobs.working import every_job  # it needs this module
+
+    return every_job(plugins)
 
 
 def _connect(

@@ -5,9 +5,11 @@ It is read by the indexes that workers use, so that a long history costs nothing
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from mercato.tenancy.ledger import ENDED
+from mercato.tenancy.ledger_choosing import Limit
 from mercato.tenancy.system_pool import SystemPool
 
 
@@ -40,6 +42,39 @@ _ENDED = f"""
 _BUSY = f"""
     select worker, count(*) from mercato.jobs where state = 'running' and {_OF_TENANT} group by worker order by worker
 """  # noqa: S608
+
+
+_OLDEST_DUE = """
+    with wanted as (
+        select * from unnest($2::text[], $3::int[], $4::int[], $5::text[])
+            as one (name, everywhere, of_tenant, integration)
+    ), busy as (
+        select name, tenant_id, count(*) as runs from mercato.jobs where state = 'running' group by name, tenant_id
+    ), held as materialized (
+        select name, null::bigint as tenant_id from wanted
+        where (select sum(runs) from busy where busy.name = wanted.name) >= everywhere
+        union all
+        select name, tenant_id from wanted join busy using (name) where runs >= of_tenant
+        union all
+        select name, tenant_id from wanted join mercato.circuits using (integration) where opened_at is not null
+    )
+    select greatest(0, extract(epoch from now() - min(due_at)))::float8 from mercato.jobs
+    where state in ('queued', 'retrying') and due_at <= now() and name = any($1::text[]) and not exists (
+        select from held
+        where held.name = jobs.name and (held.tenant_id is null or held.tenant_id = jobs.tenant_id)
+    )
+"""
+
+
+async def read_oldest_due(pool: SystemPool, names: Collection[str], limits: Collection[Limit]) -> float:
+    """Return for how many seconds the oldest run of these jobs has been due that a free worker would begin; 0 for none.
+
+    What waits for an integration that is away, or for runs of its own job to end, does so whatever workers there are.
+    """
+    columns = ("name", "everywhere", "tenant", "integration")
+    values = [[getattr(one, column) for one in limits] for column in columns]
+    oldest: float | None = (await pool.fetch(_OLDEST_DUE, list(names), *values))[0][0]
+    return oldest or 0.0
 
 
 async def read_backlog(pool: SystemPool, tenant_id: int | None = None) -> list[Backlog]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import col
 
 from mercato.tenancy.alerts import Cause
 from mercato.tenancy.circuits import Circuit
 from mercato.tenancy.database import Database
+from mercato.tenancy.job_backlog import read_oldest_due
 from mercato.tenancy.ledger import JobRun
+from mercato.tenancy.ledger_choosing import Limit
 from mercato.tenancy.rows import utc_now
 
 LATE, VERY_LATE = timedelta(minutes=5), timedelta(minutes=30)
@@ -21,21 +22,20 @@ OPEN_FOR, OPEN_LONG = timedelta(minutes=10), timedelta(hours=1)
 _MOST_NAMED = 5
 
 
-async def check_queue(database: Database, integrations: Mapping[str, str]) -> Sequence[Cause]:
-    """Return what is wrong with the queue. What waits for an integration (by the job's name) is not late."""
+async def check_queue(database: Database, names: Collection[str], limits: Collection[Limit]) -> Sequence[Cause]:
+    """Return what is wrong with the queue. Runs of other jobs, and what no further worker would begin, are not late."""
     now = utc_now()
-    values = {"names": list(integrations), "integrations": list(integrations.values())}
+    waited = timedelta(seconds=await read_oldest_due(database.pool, names, limits))
     async with database.system() as session:
         connection = await session.connection()
-        oldest = await connection.scalar(_OLDEST_DUE, values)
         recent = (col(JobRun.state) == "dead", col(JobRun.finished_at) > now - DEAD_WITHIN)
         counted = sa.select(col(JobRun.name), sa.func.count().label("runs")).where(*recent)
         dead = (await connection.execute(counted.group_by(col(JobRun.name)).order_by(sa.desc("runs")))).all()
     causes = []
-    if oldest is not None and now - oldest > LATE:
-        minutes = int((now - oldest).total_seconds() // 60)
+    if waited > LATE:
+        minutes = int(waited.total_seconds() // 60)
         text = f"The oldest run that is due has waited for {minutes} minutes: start more workers (`mercato worker`)."
-        causes.append(Cause("queue.late", "critical" if now - oldest > VERY_LATE else "warning", text))
+        causes.append(Cause("queue.late", "critical" if waited > VERY_LATE else "warning", text))
     if dead:
         named = ", ".join(f"{name} ({runs})" for name, runs in dead[:_MOST_NAMED])
         text = f"{sum(row.runs for row in dead)} runs have died within an hour: {named}."
@@ -58,15 +58,3 @@ async def check_circuits(database: Database) -> Sequence[Cause]:
         )
         for row in rows
     ]
-
-
-_OLDEST_DUE = sa.text("""
-    with waiting as (
-        select wanted.name, circuits.tenant_id from unnest(:names, :integrations) as wanted (name, integration)
-        join mercato.circuits using (integration) where opened_at is not null
-    )
-    select min(due_at) from mercato.jobs
-    where state in ('queued', 'retrying') and due_at <= now() and not exists (
-        select from waiting where waiting.name = jobs.name and waiting.tenant_id = jobs.tenant_id
-    )
-""").bindparams(sa.bindparam("names", type_=ARRAY(sa.Text)), sa.bindparam("integrations", type_=ARRAY(sa.Text)))

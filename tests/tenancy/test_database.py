@@ -237,6 +237,7 @@ def test_only_the_ledger_has_the_pool_of_no_tenant():
         "job_purging",
         "ledger_choosing",
         "ledger_work",
+        "queue_check",
         "tasks",
         "ticks",
     }

@@ -106,4 +106,4 @@ def _find(runtime: Runtime, name: str) -> Job[..., Any]:
 def _clocked(runtime: Runtime) -> dict[str, Job[..., Any]]:
     from mercato.server.jobs.working import every_job
 
-    return {job.name: job for job in every_job(runtime) if job.schedule is not None}
+    return {job.name: job for job in every_job(runtime.plugins) if job.schedule is not None}

@@ -17,11 +17,12 @@ from sqlalchemy.exc import DBAPIError
 
 from mercato.plugins.jobs import Job, Permanent, Retry
 from mercato.server.jobs.batch import Batch
+from mercato.server.jobs.limits import limits_of
 from mercato.server.jobs.opening import Opening, Settled
 from mercato.server.jobs.outages import is_outage_outside
 from mercato.server.jobs.running import Run, Running
 from mercato.server.metrics import Metrics
-from mercato.tenancy import audit, circuits, ledger_choosing, ledger_work
+from mercato.tenancy import audit, circuits, ledger_work
 from mercato.tenancy.ledger import State
 from mercato.tools.errors import NotConnected, ToolError
 
@@ -52,11 +53,7 @@ class Runner:
         self._opening = opening
         self._metrics = metrics
         self._told = told
-        self.limits = {
-            job.name: ledger_choosing.Limit(job.name, job.concurrency, job.tenant_concurrency, job.talks_to)
-            for job in jobs.values()
-            if (job.concurrency, job.tenant_concurrency, job.talks_to) != (None, None, None)
-        }
+        self.limits = limits_of(jobs.values())
         self._claims: Batch[int, ledger_work.Claimed | None] = Batch(self._claim)
         self._ends: Batch[ledger_work.Done, bool | None] = Batch(self._finish)
 

@@ -6,12 +6,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import asyncpg
 import structlog
 
-from mercato.tenancy.job_backlog import Backlog, count_dead, read_backlog
+from mercato.plugins.jobs import Job
+from mercato.server.jobs.limits import limits_of
+from mercato.tenancy.job_backlog import Backlog, count_dead, read_backlog, read_oldest_due
 from mercato.tenancy.system_pool import SystemPool
 
 log = structlog.stdlib.get_logger(__name__)
@@ -52,11 +54,12 @@ class Sampled(Generic[Value]):
 
 
 class JobSamples:
-    """What waits, runs and is dead, of all tenants."""
+    """What waits, runs and is dead, of all tenants; `jobs` are those that this process knows."""
 
-    def __init__(self, pool: SystemPool) -> None:
+    def __init__(self, pool: SystemPool, jobs: Callable[[], Sequence[Job[..., Any]]]) -> None:
         self.backlog: Sampled[Sequence[Backlog]] = Sampled(partial(read_backlog, pool), BACKLOG_S)
         self.dead: Sampled[Mapping[str, int]] = Sampled(partial(count_dead, pool), DEAD_S)
+        self._oldest_due_s: Sampled[float] = Sampled(partial(_oldest_due_s, pool, jobs), BACKLOG_S)
 
     async def refresh(self) -> None:
         """Look at everything."""
@@ -69,5 +72,9 @@ class JobSamples:
 
     async def oldest_due_s(self) -> float | None:
         """Return for how long the oldest run that could begin has been waiting; None where that is not known."""
-        backlog = await self.backlog.look()
-        return None if backlog is None else max((one.oldest_due_s for one in backlog), default=0.0)
+        return await self._oldest_due_s.look()
+
+
+async def _oldest_due_s(pool: SystemPool, jobs: Callable[[], Sequence[Job[..., Any]]]) -> float:
+    known = jobs()
+    return await read_oldest_due(pool, [job.name for job in known], limits_of(known).values())

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from mercato.plugins.jobs import Job
+from mercato.plugins.manager import Plugins
 from mercato.server.changes import Change
 from mercato.server.jobs.arq_provider import ArqProvider
 from mercato.server.jobs.core import CORE_JOBS
@@ -27,7 +28,7 @@ class _Openings:
     def __init__(self, runtime: Runtime, database: Database, worker: str) -> None:
         contexts = runtime.contexts.over(database)
         self._tenants = TenantOpening(contexts, runtime.directory)
-        self._deployment = DeploymentOpening(runtime, every_job(runtime))
+        self._deployment = DeploymentOpening(runtime, every_job(runtime.plugins))
         self._tools = ToolOpening(
             Parts(
                 database=database,
@@ -48,9 +49,9 @@ class _Openings:
         return opening.open(job, claimed)
 
 
-def every_job(runtime: Runtime) -> list[Job[..., Any]]:
+def every_job(plugins: Plugins) -> list[Job[..., Any]]:
     """Return the deployment's own jobs and those of all plugins that are loaded."""
-    return [*CORE_JOBS, RUN_TOOL, *(job for plugin in runtime.plugins.loaded.values() for job in plugin.jobs)]
+    return [*CORE_JOBS, RUN_TOOL, *(job for plugin in plugins.loaded.values() for job in plugin.jobs)]
 
 
 def job_service(runtime: Runtime, provider: Provider, worker: str, database: Database | None = None) -> JobService:
@@ -61,7 +62,9 @@ def job_service(runtime: Runtime, provider: Provider, worker: str, database: Dat
             await runtime.changes.publish(Change("task", claimed.tenant_id, claimed.task_id.hex))
 
     openings = _Openings(runtime, database or runtime.database, worker)
-    return JobService(runtime.database.pool, provider, every_job(runtime), openings, worker, runtime.metrics, told)
+    return JobService(
+        runtime.database.pool, provider, every_job(runtime.plugins), openings, worker, runtime.metrics, told
+    )
 
 
 @asynccontextmanager

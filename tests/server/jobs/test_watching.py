@@ -20,7 +20,7 @@ from mercato.server.app import _readyz
 from mercato.server.gauges import watch
 from mercato.server.jobs import samples
 from mercato.server.jobs.samples import JobSamples, Sampled
-from mercato.server.jobs.working import working
+from mercato.server.jobs.working import every_job, working
 from mercato.server.metrics_page import MetricsPage
 from mercato.tenancy import job_backlog, ledger_work
 from tests.server.jobs import probe
@@ -41,7 +41,7 @@ async def ready(runtime):
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://site") as client:
 
         async def ask():
-            runtime.job_samples = JobSamples(runtime.database.pool)
+            runtime.job_samples = JobSamples(runtime.database.pool, lambda: every_job(runtime.plugins))
             answer = await client.get("/readyz")
             return answer.status_code, answer.json()["jobs"]
 
@@ -104,7 +104,7 @@ async def test_the_page_tells_what_waits_runs_and_is_dead(runtime, here, acme, g
     await runtime.database.pool.fetch("update mercato.jobs set state = 'cancelled' where state = 'dead'")
     await runtime.database.pool.fetch("update mercato.jobs set state = 'dead' where id = $1", dead)
     running = await enqueue(acme, probe.hold, name="held")
-    runtime.job_samples = JobSamples(runtime.database.pool)
+    runtime.job_samples = JobSamples(runtime.database.pool, lambda: every_job(runtime.plugins))
     watch(runtime)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(here.service.runner.handle(running))
@@ -184,6 +184,23 @@ async def test_readyz_says_whether_the_ledger_is_behind_and_stays_ready(runtime,
     status, said = await ready()
     assert (status, said["ledger"]) == (200, "behind")
     assert 61 <= said["oldest_due_s"] < 90
+
+
+async def test_a_ledger_is_not_behind_for_runs_that_no_further_worker_here_would_begin(
+    runtime, here, acme, globex, enqueue, ready
+):
+    unknown = await enqueue(acme, probe.keep, name="of another deployment")
+    await runtime.database.pool.fetch("update mercato.jobs set name = 'gone.job' where id = $1", unknown)
+    running = await enqueue(acme, probe.single, name="held")
+    for run_id in (unknown, await enqueue(globex, probe.single, name="waits")):
+        await _make_late(runtime, run_id, 61)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(here.service.runner.handle(running))
+        await probe.gates["held"].started.wait()
+        while_it_runs = await ready()
+        probe.gates["held"].free.set()
+    assert while_it_runs[1] == {"worker": "none here", "ledger": "up to date", "oldest_due_s": 0}
+    assert (await ready())[1]["ledger"] == "behind"
 
 
 async def test_readyz_does_not_ask_a_ledger_that_cannot_answer(runtime, acme, ready, monkeypatch):

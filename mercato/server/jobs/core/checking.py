@@ -11,6 +11,7 @@ from mercato.server.health_causes import causes_of
 from mercato.server.jobs.core.alerting import notice
 from mercato.server.jobs.core.purging import CALM
 from mercato.server.jobs.deployment import DeploymentContext
+from mercato.server.jobs.limits import limits_of
 from mercato.tenancy.alerts import observe
 from mercato.tenancy.credential_check import check_all
 from mercato.tenancy.queue_check import check_circuits, check_queue
@@ -22,8 +23,8 @@ async def check_health(ctx: DeploymentContext) -> dict[str, int]:
     """Probe the database, Redis, the queue and the circuits."""
     database, found = ctx.runtime.database, []
     found += [await observe(database, "health", causes_of(await probe(database, ctx.runtime.redis)), notice)]
-    integrations = {job.name: job.talks_to for job in ctx.jobs if job.talks_to is not None}
-    found += [await observe(database, "queue", await check_queue(database, integrations), notice)]
+    names, limits = [job.name for job in ctx.jobs], limits_of(ctx.jobs).values()
+    found += [await observe(database, "queue", await check_queue(database, names, limits), notice)]
     found += [await observe(database, "circuit", await check_circuits(database), notice)]
     return {"raised": sum(one.raised for one in found), "resolved": sum(one.resolved for one in found)}
 

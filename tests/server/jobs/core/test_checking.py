@@ -13,18 +13,19 @@ from mercato.tenancy.rows import utc_now
 from mercato.tenancy.secrets import KEY_BYTES, KeyRing
 
 OF_ANOTHER_RING = KeyRing([b"x" * KEY_BYTES])
-QUEUED = (
-    "insert into mercato.jobs (tenant_id, name, version, payload, priority, state, attempts, due_at, finished_at)"
-    " values ($1, $2, 1, '{}', 1, $3, 1, now() - $4::interval, now() - $4::interval)"
+STORED = (
+    "insert into mercato.jobs (tenant_id, name, version, payload, priority, state, attempts, due_at, finished_at,"
+    " rung_until, lease_until) values ($1, $2, 1, '{}', 1, $3::varchar, 1, now() - $4::interval, now() - $4::interval,"
+    " now() + interval '1 hour', case when $3::varchar = 'running' then now() + interval '1 hour' end)"
 )
 
 
 @pytest.fixture
 def store(own):
-    """Store a run that has been due, or has ended, for so long."""
+    """Store a run that has been due, or has ended, for so long; no worker of these tests takes it."""
 
     async def put(tenant, name, state, ago):
-        await own.superuser.execute(QUEUED, tenant.id, name, state, ago)
+        await own.superuser.execute(STORED, tenant.id, name, state, ago)
 
     return put
 
@@ -62,10 +63,25 @@ async def test_a_database_that_is_slow_is_a_warning(run, alerts, receiver, monke
     [(timedelta(minutes=4), None), (timedelta(minutes=6), "warning"), (timedelta(hours=1), "critical")],
 )
 async def test_runs_that_nobody_takes_are_told_of(acme, store, run, alerts, receiver, ago, severity):
-    await store(acme, "gone.job", "queued", ago)  # no worker knows it
+    await store(acme, "probe.keep", "queued", ago)
+    await store(acme, "gone.job", "queued", timedelta(hours=2))  # it waits for a worker that knows it
     for _ in range(2):
         await run(check_health)
     assert await alerts() == ([] if severity is None else [(0, "queue.late", severity)])
+
+
+@pytest.mark.parametrize("name", ["probe.single", "probe.one_each"])
+async def test_runs_that_their_own_job_holds_back_are_not_late(own, acme, globex, store, run, alerts, receiver, name):
+    await store(acme, name, "running", timedelta(hours=2))
+    await store(acme, name, "queued", timedelta(hours=2))
+    await run(check_health)
+    assert await alerts() == []
+    await store(globex, name, "queued", timedelta(minutes=6))
+    await run(check_health)
+    assert await alerts() == ([] if name == "probe.single" else [(0, "queue.late", "warning")])
+    await own.superuser.execute("update mercato.jobs set state = 'done', lease_until = null where state = 'running'")
+    await run(check_health)
+    assert await alerts() == [(0, "queue.late", "critical")]
 
 
 async def test_runs_that_have_died_lately_are_told_of(own, acme, globex, store, run, alerts, receiver):
@@ -91,7 +107,7 @@ async def test_an_integration_that_stays_away_is_told_of_and_what_waits_for_it_i
     for _ in range(2):
         await run(check_health)
     assert await alerts() == [(acme.id, "circuit.partner", "warning")]
-    await store(acme, "gone.job", "queued", timedelta(hours=2))
+    await store(acme, "probe.keep", "queued", timedelta(hours=2))
     await own.superuser.execute("update mercato.circuits set opened_at = opened_at - interval '1 hour'")
     await run(check_health)
     assert await alerts() == [
