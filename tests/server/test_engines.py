@@ -266,6 +266,22 @@ def test_a_server_that_waits_again_replaces_a_killed_keeper(data_dir, engines):
     assert sql(engines.database_url, "select 1") == 1
 
 
+def test_who_can_do_without_valkey_waits_seconds_for_one_that_hangs(data_dir, engines):
+    [valkey] = pids(data_dir, "valkey-server")
+    os.kill(valkey, signal.SIGSTOP)
+    try:
+        other, began_s = Engines(data_dir, durable=False), time.monotonic()
+        other.start()
+        other.wait(redis_needed=False)
+        assert time.monotonic() - began_s < 10
+        assert sql(other.database_url, "select 1") == 1
+        with pytest.raises(EngineError, match="did not answer in 3 s"):
+            other.wait(3)
+        other.stop()
+    finally:
+        os.kill(valkey, signal.SIGCONT)
+
+
 def test_a_keeper_that_is_told_to_end_serves_the_users_that_are_there(data_dir, engines):
     os.kill(keeper_pid(data_dir), signal.SIGTERM)
     os.kill(postmaster_pid(data_dir), signal.SIGTERM)

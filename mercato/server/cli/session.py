@@ -64,11 +64,11 @@ def started_engines(settings: Settings) -> Iterator[Engines]:
         engines.stop()
 
 
-def addresses_of(engines: Engines) -> Addresses:
-    """Wait for the engines and return where they are."""
+def addresses_of(engines: Engines, *, redis_needed: bool = True) -> Addresses:
+    """Wait for the engines and return where they are; what can do without Redis does not wait long for it."""
     from mercato.server.runtime import Addresses
 
-    engines.wait()
+    engines.wait(redis_needed=redis_needed)
     return Addresses(engines.database_url, engines.redis_url)
 
 
@@ -85,7 +85,8 @@ def with_runtime(settings: Settings, work: Callable[[Runtime], Awaitable[Result]
         configure_logs("error" if settings.log_level == "info" else settings.log_level)
 
         async def main() -> Result:
-            async with open_runtime(settings, addresses_of(engines), redis_needed=False) as runtime:
+            addresses = addresses_of(engines, redis_needed=False)
+            async with open_runtime(settings, addresses, redis_needed=False) as runtime:
                 return await work(runtime)
 
         try:

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -40,6 +41,7 @@ from mercato.server.engines.valkey import Valkey
 
 __all__ = ["EngineError", "Engines", "default_data_dir"]
 
+REDIS_PATIENCE_S = 2.0  # of who can do without Valkey: it may hang
 KEEPERS_MAX = 3  # that one wait spawns: one that does not stay would not the next time either
 
 
@@ -141,29 +143,38 @@ class Engines:
         except EngineError:
             return ""
 
-    def wait(self, timeout_s: float = 60) -> None:
+    def wait(self, timeout_s: float = 60, *, redis_needed: bool = True) -> None:
         """Blocks until the engines answer. Takes a millisecond when they do, and mends: a keeper that was killed under
-        a server has a successor as soon as anybody starts or waits."""
+        a server has a successor as soon as anybody starts or waits. Without `redis_needed` it waits for Valkey for two
+        seconds only."""
         self.start()
-        deadline_s, keepers_left = time.monotonic() + timeout_s, KEEPERS_MAX
-        while not self._are_ready(state := read_state(self.data_dir) if self._wanted else {}):
+        began_s, keepers_left = time.monotonic(), KEEPERS_MAX
+        needed = self._wanted if redis_needed else [kind for kind in self._wanted if kind is not Valkey]
+        awaited = self._wanted
+        while not self._are_ready(state := read_state(self.data_dir) if self._wanted else {}, awaited, needed):
             if state is None:
                 keepers_left -= 1
                 self._replace_keeper(keepers_left)
-            if time.monotonic() > deadline_s:
+            waited_s = time.monotonic() - began_s
+            if waited_s > REDIS_PATIENCE_S:
+                awaited = needed
+            if waited_s > timeout_s:
                 raise EngineError(f"the engines did not answer in {timeout_s:g} s; see the logs in {self.data_dir}")
             time.sleep(0.01)
         self._reap()
 
-    def _are_ready(self, state: dict[str, Any] | None) -> bool:
+    def _are_ready(
+        self, state: dict[str, Any] | None, awaited: Sequence[type[Engine]], needed: Sequence[type[Engine]]
+    ) -> bool:
+        """Whether those that are awaited answer. Raises what the keeper says of those that are needed."""
         engines = (state or {}).get("engines", {})
-        for kind in self._wanted:
+        for kind in needed:
             if error := engines.get(kind.name, {}).get("error"):
                 raise EngineError(error)
-        if any(engines.get(kind.name, {}).get("state") != "ready" for kind in self._wanted):
+        if any(engines.get(kind.name, {}).get("state") != "ready" for kind in awaited):
             return False
         self._socket_dir = Path(state["socket_dir"]) if state else self._socket_dir
-        return all(kind.answers(self._socket_dir) for kind in self._wanted)
+        return all(kind.answers(self._socket_dir) for kind in awaited)
 
     def _replace_keeper(self, keepers_left: int) -> None:
         if keepers_left < 0:
