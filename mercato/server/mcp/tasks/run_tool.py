@@ -206,7 +206,7 @@ class _Contexts:
 
 
 @job(
-    "mcp.run_tool",
+    tasks.RUN_TOOL,
     retries=Backoff(attempts=5, base_s=2, factor=4, cap_s=60),
     timeout_s=_LONGEST_S,
     priority="high",
