@@ -15,23 +15,31 @@ from mercato.tenancy.system_pool import SystemPool
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits (`due` of it could begin now) and runs of one job. `oldest_due_s` is 0 where nothing is due."""
+    """What waits (`due` of it could begin now) and runs of one job. `oldest_due_s` is 0 where nothing is due.
+
+    Apart from those, `asking` wait for a person's answer.
+    """
 
     name: str
     waiting: int
     due: int
     running: int
     oldest_due_s: float
+    asking: int
 
 
 _OF_TENANT = "($1::bigint is null or tenant_id = $1)"
+_IS_ASKING = f"task_id is not null and state not in {ENDED!r} and state = 'waiting'"
 _BACKLOG = f"""
-    select name, sum(waiting)::bigint, sum(due)::bigint, sum(running)::bigint, max(oldest_due_s)::float8 from (
+    select name, sum(waiting)::bigint, sum(due)::bigint, sum(running)::bigint, max(oldest_due_s)::float8,
+        sum(asking)::bigint from (
         select name, count(*) as waiting, count(*) filter (where due_at <= now()) as due, 0 as running,
-            greatest(0, extract(epoch from now() - min(due_at))) as oldest_due_s
+            greatest(0, extract(epoch from now() - min(due_at))) as oldest_due_s, 0 as asking
         from mercato.jobs where state in ('queued', 'retrying') and {_OF_TENANT} group by name
         union all
-        select name, 0, 0, count(*), 0 from mercato.jobs where state = 'running' and {_OF_TENANT} group by name
+        select name, 0, 0, count(*), 0, 0 from mercato.jobs where state = 'running' and {_OF_TENANT} group by name
+        union all
+        select name, 0, 0, 0, 0, count(*) from mercato.jobs where {_IS_ASKING} and {_OF_TENANT} group by name
     ) as part group by name order by name
 """  # noqa: S608
 _DEAD = "select name, count(*) from mercato.jobs where state = 'dead' group by name"

@@ -174,22 +174,22 @@ async def retry(connection: AsyncConnection, scope: Scope, run_id: int, attempts
         .returning(col(JobRun.id))
     )
     if (await connection.execute(statement)).first() is None:
-        await _refuse(
-            connection, scope, run_id, "has not failed, waits already under its key, or is a task,", "retried"
-        )
+        await _refuse_retry(connection, scope, run_id)
     await connection.execute(RING)
 
 
-async def replay(connection: AsyncConnection, scope: Scope, run_id: int) -> int:
-    """Store a new run with the payload of one that has ended; return its id. Raises `NotFound` or `InvalidValue`."""
+async def replay(connection: AsyncConnection, scope: Scope, run_id: int, attempts: int) -> int:
+    """Store a new run with the payload of one that has ended, to be tried so many times at most; return its id.
+
+    Raises `NotFound` or `InvalidValue`.
+    """
     run = await read_run(connection, scope, run_id)
     if run.state not in ENDED:
         raise InvalidValue(f"Run {run_id} has not ended: it is {run.state}.")
-    columns = ["tenant_id", "name", "version", "payload", "priority", "attempts"]
-    copied = sa.select(*(col(getattr(JobRun, name)) for name in columns), sa.literal("queued")).where(
-        col(JobRun.id) == run_id
-    )
-    stored = sa.insert(JobRun).from_select([*columns, "state"], copied).returning(col(JobRun.id))
+    columns = ["tenant_id", "name", "version", "payload", "priority"]
+    own = (col(getattr(JobRun, name)) for name in columns)
+    copied = sa.select(*own, sa.literal(attempts), sa.literal("queued")).where(col(JobRun.id) == run_id)
+    stored = sa.insert(JobRun).from_select([*columns, "attempts", "state"], copied).returning(col(JobRun.id))
     new_id = int((await connection.execute(stored)).scalar_one())
     await connection.execute(RING)
     return new_id
@@ -203,6 +203,21 @@ RING = sa.text("select pg_notify('mercato_jobs', '')")
 async def _refuse(connection: AsyncConnection, scope: Scope, run_id: int, why: str, what: str) -> Any:
     run = await read_run(connection, scope, run_id)
     raise InvalidValue(f"Run {run_id} is {run.state}: what {why} cannot be {what}.")
+
+
+_TASK = sa.select(col(JobRun.task_id))
+
+
+async def _refuse_retry(connection: AsyncConnection, scope: Scope, run_id: int) -> None:
+    """Say which of the reasons it was."""
+    run = await read_run(connection, scope, run_id)
+    if run.state not in ("dead", "cancelled", "retrying"):
+        why = "only what is dead, cancelled or waits for another attempt can be retried."
+    elif run.state != "retrying" and await connection.scalar(_TASK.where(col(JobRun.id) == run_id)) is not None:
+        why = "it is a task, and its client was told how it ended, so it cannot be retried."
+    else:
+        why = "another run with its key waits already, so it cannot be retried."
+    raise InvalidValue(f"Run {run_id} is {run.state}: {why}")
 
 
 def _within(scope: Scope) -> sa.ColumnElement[bool]:

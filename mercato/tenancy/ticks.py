@@ -142,6 +142,11 @@ class Turn:
         return int(stored)
 
 
+async def read_clocks(pool: SystemPool, name: str, requires: Sequence[str]) -> list[Clocked]:
+    """Return the tenants' clocks that a schedule goes by now; those for whom it is paused are not among them."""
+    return [Clocked(*row) for row in await pool.fetch(_EACH_TENANT, name, list(requires))]
+
+
 async def take_turn(pool: SystemPool, name: str, work: Any) -> int:
     """Look at a schedule, if no other worker does just now; return how many runs were stored."""
     async with pool.transaction() as connection:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -12,6 +14,7 @@ from mercato.server.cli.terminal import say_either, say_json, say_table, stop
 
 if TYPE_CHECKING:
     from mercato.plugins.jobs import Job
+    from mercato.plugins.schedules import Schedule
     from mercato.server.runtime import Runtime
 
 JobName = Annotated[str, typer.Argument(help="The job, as `mercato jobs schedules` names it.")]
@@ -22,7 +25,6 @@ def schedules(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """List what runs by the clock, when next, and for whom it is paused."""
 
     async def work(runtime: Runtime) -> list[dict[str, Any]]:
-        from mercato.tenancy.rows import utc_now
         from mercato.tenancy.ticks import Paused, read_paused
 
         paused = await read_paused(runtime.database.pool)
@@ -31,7 +33,7 @@ def schedules(data_dir: DataDir = None, as_json: AsJson = False) -> None:
                 "job": job.name,
                 "cron": job.schedule.cron,
                 "clock": "each tenant's" if job.each_tenant else "UTC",
-                "next": None if job.each_tenant else job.schedule.next(utc_now()),
+                "next": await _next(runtime, job, job.schedule),
                 "catch_up": job.schedule.catch_up,
                 "paused": paused.get(job.name, Paused()).for_all,
                 "paused_for": paused.get(job.name, Paused()).tenants,
@@ -48,6 +50,19 @@ def schedules(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     paused = ["for all" if row["paused"] else ", ".join(row["paused_for"]) for row in rows]
     cells = [[*(row[name] for name in columns), whom] for row, whom in zip(rows, paused, strict=True)]
     say_table("Schedules", (*columns, "paused"), cells)
+
+
+async def _next(runtime: Runtime, job: Job[..., Any], schedule: Schedule) -> datetime | None:
+    """Return when it runs next: where each tenant's clock counts, the earliest of them."""
+    from mercato.tenancy.rows import utc_now
+    from mercato.tenancy.ticks import read_clocks
+
+    now = utc_now()
+    if not job.each_tenant:
+        return schedule.next(now)
+    clocks = await read_clocks(runtime.database.pool, job.name, job.requires)
+    ticks = [schedule.next(now, ZoneInfo(zone)) for zone in {clock.timezone for clock in clocks}]
+    return min((tick for tick in ticks if tick is not None), default=None)
 
 
 def pause(job: JobName, tenant: OneTenant = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:

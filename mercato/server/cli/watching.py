@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mercato.tenancy.job_backlog import Backlog
 
 _WITHIN_S = 60
-_COLUMNS = ("job", "waiting", "due", "oldest due", "running", "done /min", "dead /min", "cancelled /min")
+_COLUMNS = ("job", "waiting", "due", "oldest due", "running", "asking", "done /min", "dead /min", "cancelled /min")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ def watch(
     as_json: AsJson = False,
 ) -> None:
     """Watch what waits and runs, by job, with what ended in the last minute and who works, until Ctrl-C.
+
+    Those that are `asking` wait for a person's answer (state `waiting`).
 
     Where stdout is no terminal, or with --json, it looks once. `summary` counts what has ended long ago, too.
     """
@@ -99,7 +101,7 @@ def _rows(view: View) -> list[list[Any]]:
     rows = []
     for name in sorted({*waiting, *(job for job, _ in view.ended)}):
         one = waiting.get(name)
-        left = [0, 0, "", 0] if one is None else [one.waiting, one.due, _seconds(one), one.running]
+        left = [0, 0, "", 0, 0] if one is None else [one.waiting, one.due, _seconds(one), one.running, one.asking]
         rows.append([name, *left, *(view.ended.get((name, state), 0) for state in ("done", "dead", "cancelled"))])
     return rows
 

@@ -198,7 +198,7 @@ async def test_a_run_whose_key_another_one_waits_under_is_not_run_again(mcp, ten
     await put(tenant, key="k")
     result = await mcp.call_tool("retry_job", {"run_id": dead})
     assert result.is_error
-    assert "waits already under its key" in result.content[0].text
+    assert "another run with its key waits already" in result.content[0].text
 
 
 async def test_what_was_steered_is_in_the_audit(mcp, tenant, put):

@@ -8,6 +8,7 @@ import os
 import pty
 import signal
 import sys
+from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
@@ -18,6 +19,7 @@ from mercato.plugins.schedules import Schedule
 from mercato.server.cli import app
 from mercato.server.jobs import working
 from mercato.tenancy import audit
+from mercato.tenancy.rows import utc_now
 from tests.server.jobs import probe
 
 
@@ -38,8 +40,8 @@ def environment(runtime, mercato_addresses):
 
 @pytest.fixture
 def run(environment, monkeypatch):
-    """Run `mercato jobs`, in a thread of its own; a job that runs for each tenant is among the deployment's."""
-    monkeypatch.setattr(working, "CORE_JOBS", (*working.CORE_JOBS, nightly))
+    """Run `mercato jobs`, in a thread of its own; some jobs of these tests are among the deployment's."""
+    monkeypatch.setattr(working, "CORE_JOBS", (*working.CORE_JOBS, nightly, probe.note, probe.stubborn))
 
     async def run_it(*arguments):
         command = ["jobs", *arguments]
@@ -117,7 +119,7 @@ async def test_where_nobody_watches_the_view_is_shown_once(acme, globex, here, e
     told = json.loads((await run("watch", "--tenant", acme.slug, "--json")).stdout)
     [one] = told["jobs"]
     assert 0 <= one.pop("oldest_due_s") < 60
-    assert one == {"job": "probe.keep", "waiting": 1, "due": 1, "running": 0}
+    assert one == {"job": "probe.keep", "waiting": 1, "due": 1, "running": 0, "asking": 0}
     assert told["ended_last_minute"] == [{"job": "probe.keep", "state": "done", "runs": 1}]
     assert told["workers"] == {}
     shown = await run("watch")
@@ -176,3 +178,86 @@ async def _read(end):
         return (await anyio.to_thread.run_sync(os.read, end, 65_536)).decode(errors="replace")
     except OSError:
         return ""
+
+
+async def _end(runtime, run_id, state):
+    change = "update mercato.jobs set state = $2, attempt = 3, finished_at = now() where id = $1"
+    await runtime.database.pool.fetch(change, run_id, state)
+
+
+async def test_a_run_is_retried_and_replayed_as_often_as_its_job_says(runtime, acme, enqueue, read, run):
+    known, unknown = await enqueue(acme, probe.stubborn, name="x"), await enqueue(acme, probe.note, word="x")
+    await runtime.database.pool.fetch("update mercato.jobs set name = 'gone.job', attempts = 9 where id = $1", unknown)
+    for run_id, attempts in ((known, 1), (unknown, 5)):
+        await _end(runtime, run_id, "dead")
+        replayed = json.loads((await run("replay", str(run_id), "--json")).stdout)["run"]
+        assert (await read(acme, replayed)).attempts == attempts
+        assert (await run("retry", str(run_id))).stdout == f"Run {run_id} is queued again.\n"
+        assert (await read(acme, run_id)).attempts == 3 + attempts
+
+
+async def test_what_cannot_be_retried_is_refused_with_its_reason(runtime, acme, enqueue, run):
+    dead, task = await enqueue(acme, probe.note, word="x"), await enqueue(acme, probe.note, word="y")
+    for run_id in (dead, task):
+        await _end(runtime, run_id, "dead")
+    await runtime.database.pool.fetch("update mercato.jobs set task_id = gen_random_uuid() where id = $1", task)
+    key = "update mercato.jobs set key = 'k' where id = any($1::bigint[])"
+    waits = await enqueue(acme, probe.note, word="z")
+    await runtime.database.pool.fetch(key, [dead, waits])
+    for run_id, reason in (
+        (dead, "is dead: another run with its key waits already"),
+        (task, "is dead: it is a task, and its client was told"),
+        (waits, "is queued: only what is dead, cancelled or waits for another attempt"),
+    ):
+        refused = await run("retry", str(run_id))
+        assert (refused.exit_code, reason in refused.stderr) == (1, True)
+
+
+async def test_runs_are_shown_with_their_tenants_slug(acme, globex, enqueue, run):
+    run_id = await enqueue(acme, probe.note, word="x")
+    await enqueue(globex, probe.note, word="y")
+    [listed] = json.loads((await run("list", "--tenant", acme.slug, "--json")).stdout)
+    assert (listed["id"], listed["tenant"], listed["tenant_id"]) == (run_id, acme.slug, acme.id)
+    assert acme.slug in (await run("show", str(run_id))).stdout
+    shown = (await run("list")).stdout
+    assert acme.slug in shown
+    assert globex.slug in shown
+
+
+async def test_a_job_that_nobody_declares_and_that_has_no_runs_is_refused(runtime, acme, enqueue, run):
+    refused = await run("list", "--job", "probe.nots")
+    assert refused.exit_code == 1
+    assert "no plugin that is loaded declares a job 'probe.nots'" in refused.stderr
+    assert "Did you mean probe.note?" in refused.stderr
+    left = await enqueue(acme, probe.note, word="x")
+    await runtime.database.pool.fetch("update mercato.jobs set name = 'gone.job' where id = $1", left)
+    assert [
+        one["id"]
+        for one in json.loads((await run("list", "--job", "gone.job", "--tenant", acme.slug, "--json")).stdout)
+    ] == [left]
+    assert (await run("list", "--job", "probe.stubborn")).exit_code == 0
+
+
+async def test_a_run_that_waits_for_an_answer_is_seen_and_listed(runtime, acme, globex, enqueue, run):
+    asking = await enqueue(acme, probe.note, word="x")
+    change = "update mercato.jobs set state = 'waiting', task_id = gen_random_uuid() where id = $1"
+    await runtime.database.pool.fetch(change, asking)
+    told = json.loads((await run("watch", "--tenant", acme.slug, "--json")).stdout)
+    assert [(one["job"], one["waiting"], one["asking"]) for one in told["jobs"]] == [("probe.note", 0, 1)]
+    assert json.loads((await run("watch", "--tenant", globex.slug, "--json")).stdout)["jobs"] == []
+    listed = json.loads((await run("list", "--state", "waiting", "--tenant", acme.slug, "--json")).stdout)
+    assert [one["id"] for one in listed] == [asking]
+
+
+async def test_the_next_tick_by_tenants_clocks_is_the_earliest_of_them(runtime, acme, globex, run):
+    zones = {"UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"}
+    await runtime.database.pool.fetch("update mercato.tenants set timezone = 'UTC'")
+    for tenant, zone in ((acme, "Pacific/Kiritimati"), (globex, "Pacific/Pago_Pago")):
+        await runtime.database.pool.fetch("update mercato.tenants set timezone = $2 where id = $1", tenant.id, zone)
+    before = utc_now()
+    listed = {one["job"]: one["next"] for one in json.loads((await run("schedules", "--json")).stdout)}
+    expected = {
+        min(nightly.schedule.next(at, ZoneInfo(zone)) for zone in zones).isoformat(timespec="seconds")
+        for at in (before, utc_now())
+    }
+    assert listed["probe.nightly"] in expected

@@ -52,11 +52,11 @@ async def test_another_tenant_can_neither_see_nor_touch_a_run(runtime, acme, glo
         for scope in (globex.id, acme.id, job_runs.EVERYBODY):
             assert await job_runs.read_runs(connection, scope) == []
             assert await job_runs.read_figures(connection, scope) == []
-            for act in (job_runs.cancel, job_runs.replay):
-                with pytest.raises(NotFound):
-                    await act(connection, scope, run_id)
             with pytest.raises(NotFound):
-                await job_runs.retry(connection, scope, run_id, 1)
+                await job_runs.cancel(connection, scope, run_id)
+            for act in (job_runs.retry, job_runs.replay):
+                with pytest.raises(NotFound):
+                    await act(connection, scope, run_id, 1)
 
 
 async def test_what_a_failed_attempt_wrote_is_undone_and_it_is_tried_again(here, acme, enqueue, read, kept):
@@ -303,12 +303,12 @@ async def test_a_dead_run_is_retried_with_new_attempts_and_a_done_one_replayed(
     async with runtime.database.tenant(acme.id) as db:
         connection = await db.session.connection()
         await job_runs.retry(connection, acme.id, dead, 3)
-        again = await job_runs.replay(connection, acme.id, done)
-        with pytest.raises(InvalidValue, match="done"):
+        again = await job_runs.replay(connection, acme.id, done, 2)
+        with pytest.raises(InvalidValue, match="is done: only what is dead, cancelled or waits for another attempt"):
             await job_runs.retry(connection, acme.id, done, 3)
     await here.run_all()
     assert [(run := await read(acme, dead)).state, run.attempt] == ["done", 5]
-    assert (await read(acme, again)).state == "done"
+    assert [(run := await read(acme, again)).state, run.attempts] == ["done", 2]
     assert sorted(await kept(acme)) == sorted([f"one-{done}", f"failed-{dead}-5", f"one-{again}"])
 
 

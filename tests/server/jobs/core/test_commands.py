@@ -67,4 +67,5 @@ async def test_circuits_that_are_open_are_listed(own, acme, command):
     )
     [shown] = json.loads((await command("circuits", "--json")).stdout)
     assert (shown["tenant_id"], shown["integration"], shown["outages"]) == (acme.id, "shop", 3)
-    assert "shop" in (await command("circuits")).stdout
+    assert shown["tenant"] == acme.slug
+    assert acme.slug in (await command("circuits")).stdout
