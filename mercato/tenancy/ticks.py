@@ -142,9 +142,11 @@ class Turn:
         return int(stored)
 
 
-async def read_clocks(pool: SystemPool, name: str, requires: Sequence[str]) -> list[Clocked]:
-    """Return the tenants' clocks that a schedule goes by now; those for whom it is paused are not among them."""
-    return [Clocked(*row) for row in await pool.fetch(_EACH_TENANT, name, list(requires))]
+async def read_clocks(
+    pool: SystemPool, name: str, *, requires: Sequence[str], categories: Sequence[str]
+) -> list[Clocked]:
+    """Return the tenants' clocks that a schedule goes by now, as `Turn.tenant_clocks` does."""
+    return [Clocked(*row) for row in await pool.fetch(_EACH_TENANT, name, list(requires), list(categories))]
 
 
 async def take_turn(pool: SystemPool, name: str, work: Any) -> int:

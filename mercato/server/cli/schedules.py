@@ -60,7 +60,7 @@ async def _next(runtime: Runtime, job: Job[..., Any], schedule: Schedule) -> dat
     now = utc_now()
     if not job.each_tenant:
         return schedule.next(now)
-    clocks = await read_clocks(runtime.database.pool, job.name, job.requires)
+    clocks = await read_clocks(runtime.database.pool, job.name, requires=job.requires, categories=job.categories)
     ticks = [schedule.next(now, ZoneInfo(zone)) for zone in {clock.timezone for clock in clocks}]
     return min((tick for tick in ticks if tick is not None), default=None)
 

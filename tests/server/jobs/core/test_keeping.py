@@ -63,8 +63,8 @@ async def test_tasks_that_nobody_has_answered_for_days_end_and_old_exports_go(ow
             days,
         )
         await own.superuser.execute(
-            "insert into mercato.export_parts (tenant_id, export_id, part, name, content, expires_at)"
-            " values ($1, gen_random_uuid(), 1, 'audit.json', '[]', now() + (7 - $2::int) * interval '1 day')",
+            "insert into mercato.export_parts (tenant_id, export_id, part, name, content, characters, expires_at)"
+            " values ($1, gen_random_uuid(), 1, 'audit.json', '[]', 2, now() + (7 - $2::int) * interval '1 day')",
             tenant.id,
             days,
         )
