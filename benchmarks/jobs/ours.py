@@ -52,10 +52,9 @@ def register_jobs() -> list[Job[..., Any]]:
 class Ledger:
     """The ledger, as a tenant sees it."""
 
-    def __init__(self, runtime: Runtime, access: Access, redis_url: str) -> None:
+    def __init__(self, runtime: Runtime, access: Access) -> None:
         self._runtime = runtime
         self._access = access
-        self._redis_url = redis_url
 
     async def put(self, numbers: Sequence[int]) -> None:
         """Ask for these in one transaction."""
@@ -66,7 +65,7 @@ class Ledger:
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """Work."""
-        async with working(self._runtime, self._redis_url, SLOTS, patience_s=5):
+        async with working(self._runtime, SLOTS, patience_s=5):
             yield
 
 
@@ -99,9 +98,9 @@ async def main() -> None:
     settings = Settings(data_dir=options.data_dir, log_level="warning")
     found = Found("queue", "the benchmark", "0", True, lambda: sys.modules[__name__])
     async with open_runtime(settings, addresses, found=[found], strict=True) as runtime:
-        ledger = await _ledger(runtime, addresses)
+        ledger = await _ledger(runtime)
         if options.crowd:
-            tell(await crowded(ledger, await _ledger(runtime, addresses), options.crowd))
+            tell(await crowded(ledger, await _ledger(runtime), options.crowd))
             left = (
                 "update mercato.jobs set state = 'cancelled', finished_at = now() where state in ('queued', 'retrying')"
             )
@@ -111,14 +110,14 @@ async def main() -> None:
     engines.stop()
 
 
-async def _ledger(runtime: Runtime, addresses: Addresses) -> Ledger:
+async def _ledger(runtime: Runtime) -> Ledger:
     slug = f"t{secrets.token_hex(6)}"
     tenant = await onboard_tenant(
         runtime.database, slug, slug, owner_email=f"a@{slug}.example", categories=[category.name]
     )
     access = await runtime.directory.access(tenant.id)
     assert access is not None
-    return Ledger(runtime, access, addresses.redis_url)
+    return Ledger(runtime, access)
 
 
 if __name__ == "__main__":
