@@ -17,7 +17,7 @@ from sqlmodel import col, select
 
 from mercato.tenancy.database import Database, TenantDatabase
 from mercato.tenancy.errors import WrongTenant
-from mercato.tenancy.grants import Grant
+from mercato.tenancy.grants import DisabledTool, Grant
 from mercato.tenancy.keys import ApiKey
 from mercato.tenancy.memberships import Membership
 
@@ -161,11 +161,18 @@ async def test_row_level_security_cannot_be_switched_off(database, acme):
         await sql(db, COUNT)
 
 
-async def test_even_the_owner_of_the_tables_sees_nothing_without_a_tenant(mercato_addresses, acme):
+async def test_even_the_owner_of_the_tables_sees_nothing_without_a_tenant(mercato_addresses, database, acme):
+    async with database.tenant(acme.id) as db:  # a table that workers have no policy for
+        db.session.add(DisabledTool(tool="seen_by_nobody"))
+    count = "select count(*) from mercato.disabled_tools"
     connection = await asyncpg.connect(mercato_addresses.database_url)
     try:
-        assert await connection.fetchval("select tableowner = current_user from pg_tables where tablename = 'grants'")
-        assert await connection.fetchval(COUNT) == 0
+        owned = "select tableowner = current_user from pg_tables where tablename = 'disabled_tools'"
+        assert await connection.fetchval(owned)
+        assert await connection.fetchval(count) == 0
+        async with connection.transaction():
+            await connection.execute("select set_config('app.tenant_id', $1, true)", str(acme.id))
+            assert await connection.fetchval(count) == 1
     finally:
         await connection.close()
 
