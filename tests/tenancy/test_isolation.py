@@ -162,7 +162,7 @@ async def test_row_level_security_cannot_be_switched_off(database, acme):
 
 
 async def test_even_the_owner_of_the_tables_sees_nothing_without_a_tenant(mercato_addresses, database, acme):
-    async with database.tenant(acme.id) as db:  # a table that workers have no policy for
+    async with database.tenant(acme) as db:  # a table that workers have no policy for
         db.session.add(DisabledTool(tool="seen_by_nobody"))
     count = "select count(*) from mercato.disabled_tools"
     connection = await asyncpg.connect(mercato_addresses.database_url)
@@ -171,7 +171,7 @@ async def test_even_the_owner_of_the_tables_sees_nothing_without_a_tenant(mercat
         assert await connection.fetchval(owned)
         assert await connection.fetchval(count) == 0
         async with connection.transaction():
-            await connection.execute("select set_config('app.tenant_id', $1, true)", str(acme.id))
+            await connection.execute("select set_config('app.tenant_id', $1, true)", str(acme))
             assert await connection.fetchval(count) == 1
     finally:
         await connection.close()
