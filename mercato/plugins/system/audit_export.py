@@ -52,7 +52,7 @@ class AuditExport(BaseModel):
 @system.tool(read_only=False, admin=True, rate="heavy", task="allowed", timeout_s=900)
 async def export_audit_log(
     ctx: ToolContext,
-    format: Annotated[Format, Field(description="`json` (a list of entries) or `csv`.")] = "json",  # noqa: A002
+    format: Annotated[Format, Field(description="`json` (a list of entries) or `csv`.")] = "json",  # noqa: A002  # the word that everybody expects here
     since: Annotated[Time | None, Field(description="From this time on, as 2026-01-31T00:00:00Z.")] = None,
     until: Annotated[Time | None, Field(description="Before this time.")] = None,
 ) -> Reply[AuditExport]:
@@ -76,11 +76,11 @@ async def export_audit_log(
     return Reply(shown, links=[_link(export.id, part, format) for part in range(1, export.parts + 1)])
 
 
-def _link(export_id: str, part: int, format: Format) -> mcp.ResourceLink:  # noqa: A002
+def _link(export_id: str, part: int, written_as: Format) -> mcp.ResourceLink:
     return mcp.ResourceLink(
-        name=f"audit-{part}.{format}",
-        uri=f"mercato://audit-exports/{export_id}/{part}.{format}",
-        mime_type=_MIME_TYPES[format],
+        name=f"audit-{part}.{written_as}",
+        uri=f"mercato://audit-exports/{export_id}/{part}.{written_as}",
+        mime_type=_MIME_TYPES[written_as],
     )
 
 
@@ -163,7 +163,7 @@ async def audit_export_csv(ctx: ToolContext, export_id: str, part: str) -> str:
     return await _read(ctx, export_id, part, "csv")
 
 
-async def _read(ctx: ToolContext, export_id: str, part: str, format: Format) -> str:  # noqa: A002
+async def _read(ctx: ToolContext, export_id: str, part: str, written_as: Format) -> str:
     if not part.isascii() or not part.isdigit() or len(part) > 6 or not ctx.user.role.administers:
         raise LookupError(part)
-    return await admin.read_export_part(ctx, f"audit.{format}", export_id, int(part))
+    return await admin.read_export_part(ctx, f"audit.{written_as}", export_id, int(part))
