@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 from mcp.server import Server, ServerRequestContext
 from mcp.shared.exceptions import MCPError
-from mcp.shared.inbound import MCP_NAME_HEADER
+from mcp.shared.inbound import MCP_NAME_HEADER, decode_header_value
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import Field, ValidationError
 
@@ -88,7 +88,7 @@ def _checked(ctx: Ctx, params: TaskParams) -> UUID:
         raise MCPError(mcp.METHOD_NOT_FOUND, "Method not found")
     if not is_declared(ctx):
         raise not_declared()
-    if ctx.request is not None and ctx.request.headers.get(MCP_NAME_HEADER) != params.task_id:
+    if ctx.request is not None and decode_header_value(ctx.request.headers.get(MCP_NAME_HEADER)) != params.task_id:
         raise MCPError(
             mcp.HEADER_MISMATCH, f"{MCP_NAME_HEADER} header does not match the request body's 'taskId' parameter"
         )
