@@ -107,7 +107,7 @@ _LOOK_UP = f"""
             and (fingerprint = :fingerprint and status <> 'delivered' or key_digest = :key or state_digest = :state)
         order by id desc limit {_MOST_FOUND}
     ) as found on true
-"""  # noqa: S608
+"""  # noqa: S608  # of parts that stand in this file
 _STATEMENT = sa.text(_LOOK_UP).bindparams(
     sa.bindparam("principal", type_=sa.String),
     sa.bindparam("since", type_=sa.DateTime(timezone=True)),

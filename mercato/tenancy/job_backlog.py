@@ -41,15 +41,15 @@ _BACKLOG = f"""
         union all
         select name, 0, 0, 0, 0, count(*) from mercato.jobs where {_IS_ASKING} and {_OF_TENANT} group by name
     ) as part group by name order by name
-"""  # noqa: S608
+"""  # noqa: S608  # of parts that stand in this file
 _DEAD = "select name, count(*) from mercato.jobs where state = 'dead' group by name"
 _ENDED = f"""
     select name, state, count(*) from mercato.jobs
     where state in {ENDED!r} and finished_at > now() - $2 * interval '1 second' and {_OF_TENANT} group by name, state
-"""  # noqa: S608
+"""  # noqa: S608  # of parts that stand in this file
 _BUSY = f"""
     select worker, count(*) from mercato.jobs where state = 'running' and {_OF_TENANT} group by worker order by worker
-"""  # noqa: S608
+"""  # noqa: S608  # of parts that stand in this file
 
 
 _OLDEST_DUE = """

@@ -71,7 +71,7 @@ _CLAIM = f"""
     returning {_CLAIMED}, exists (
         select from watched where watched.name = jobs.name and watched.tenant_id = jobs.tenant_id
     )
-"""  # noqa: S608
+"""  # noqa: S608  # of parts that stand in this file
 _OTHERS = """
     select id, tenant_id, name from mercato.jobs
     where id = any($1::bigint[]) and state in ('queued', 'retrying') and due_at <= now() order by id
@@ -93,7 +93,7 @@ _CLAIM_WITH_ROOM = f"""
                 and others.key = jobs.key and others.tenant_id = jobs.tenant_id
         ))
     returning {_CLAIMED}
-"""  # noqa: S608
+"""  # noqa: S608  # of parts that stand in this file
 
 
 async def claim(pool: SystemPool, ids: Sequence[int], worker: str, limits: Mapping[str, Limit]) -> list[Claimed]:
@@ -126,7 +126,7 @@ async def _claim_alone(connection: Any, job_id: int, tenant_id: int, worker: str
 _RENEW = f"""
     update mercato.jobs set lease_until = now() + interval '{LEASE_S} seconds'
     where id = any($1::bigint[]) and worker = $2 and state = 'running' returning id, attempt, cancel_asked
-"""  # noqa: S608
+"""  # noqa: S608  # of parts that stand in this file
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ _DONE = f"""
     from unnest($1::bigint[], $2::int[], $3::text[], $4::int[]) as ended (id, attempt, result, cost_cents)
     where jobs.id = ended.id and jobs.attempt = ended.attempt and state = 'running' and worker = $5
     returning jobs.id
-"""  # noqa: S608
+"""  # noqa: S608  # of parts that stand in this file
 _DONE_HERE = sa.text(
     f"update mercato.jobs set {_ENDED_WELL}, result = cast(:result as jsonb), cost_cents = cost_cents + :cost_cents"  # noqa: S608
     " where id = :id and attempt = :attempt and state = 'running' and worker = :worker returning id"

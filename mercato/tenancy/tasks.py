@@ -225,6 +225,7 @@ async def end_forgotten(pool: SystemPool, before: datetime) -> int:
     return len(await pool.fetch(_END_FORGOTTEN, before))
 
 
+# It says twice that the state is none that has ended: the index of open tasks is found by those words.
 _END_FORGOTTEN = """
     update mercato.jobs set state = 'cancelled', finished_at = now()
     where task_id is not null and state not in ('done', 'dead', 'cancelled') and state = 'waiting' and created_at < $1

@@ -180,7 +180,8 @@ class Listening:
                         await self._tell_task(caller, streams, task_id)
                 except Exception as error:  # an outage has many types, of the driver, the pool and the socket
                     if not is_outage(error):
-                        raise  # its client asks for the task, too
+                        raise
+                    log.warning("a stream is not told of a task: its client must ask", error=type(error).__name__)
                 goes_on = self._reading[task_id]
         finally:
             del self._reading[task_id]
