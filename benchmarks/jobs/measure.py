@@ -52,7 +52,7 @@ class Queue(Protocol):
 
 async def measure(queue: Queue, begun: Begun, jobs: int) -> dict[str, float]:
     """Ask for jobs one by one and in lots, run them all, and then one now and then."""
-    ones = max(LOT, jobs // 10 // LOT * LOT)
+    ones = max(LOT, jobs // 3 // LOT * LOT)
     put_per_s = await _put(queue, range(ones), 1)
     lots_per_s = await _put(queue, range(ones, jobs), LOT)
     async with queue.working():

@@ -123,7 +123,7 @@ async def look_up(database: Database, call: Called, now: datetime) -> list[Found
 def look_up_within(
     connection: sa.Connection, call: Called, now: datetime, *, lock: bool = False
 ) -> tuple[bool, list[Found]]:
-    """Do the same in a transaction, which thereby is the tenant's; with `lock`, try to keep equal calls out of it.
+    """Do the same in a transaction of the tenant; with `lock`, try to keep equal calls out of it.
 
     Returns whether it has the locks too. They belong to the transaction. What is found is as it was before they were
     taken: look once more where that matters.

@@ -17,7 +17,7 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import ORMExecuteState, SessionTransaction, UOWTransaction, with_loader_criteria
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -27,6 +27,7 @@ from mercato.tenancy.reads import Elsewhere, Reads
 from mercato.tenancy.reads import Statement as Statement
 from mercato.tenancy.rows import TenantOwned
 from mercato.tenancy.system_pool import SystemPool
+from mercato.tenancy.tenant_connection import TenantConnection, begin_for, forget_tenant
 
 APP_ROLE = "mercato_app"
 SYSTEM_ROLE = "mercato_system"
@@ -50,7 +51,6 @@ _SYSTEM_LIMITS = {
     "idle_in_transaction_session_timeout": "60s",
 }
 """Of sessions that everybody's requests wait for: one row that is locked must not hold up the rest."""
-_SET_TENANT = sa.text("select set_config('app.tenant_id', :tenant_id, true)")
 _TENANT_COLUMN = sa.column("tenant_id", sa.BigInteger())
 
 
@@ -61,7 +61,8 @@ class Database:
     """
 
     def __init__(self, url: str, *, pool_size: int = 10, reader: type[Any] = asyncpg.Connection) -> None:
-        self._app = _engine(url, APP_ROLE, pool_size, overflow=pool_size, limits={})
+        self._app = _engine(url, APP_ROLE, pool_size, overflow=pool_size, limits={}, connects=TenantConnection)
+        event.listen(self._app.sync_engine, "checkout", forget_tenant)
         self._read = self._app.execution_options(postgresql_readonly=True)
         self._single = self._app.execution_options(isolation_level="AUTOCOMMIT")
         self._filter = TenantFilter()
@@ -177,7 +178,7 @@ class TenantDatabase:
             await self._session.flush()
             return (await (await self._session.connection()).execute(guarded, values)).all()
         async with self._read.connect() as connection, connection.begin():
-            await _bind(connection, self._tenant_id)
+            begin_for(await connection.get_raw_connection(), self._tenant_id)
             return (await connection.execute(guarded, values)).all()
 
     @property
@@ -204,7 +205,7 @@ class TenantDatabase:
         return self._session is not None
 
     def open_with(self, opening: Opening) -> None:
-        """Begin the transaction of `session` with statements that name the tenant, and may refuse the transaction.
+        """Begin the transaction of `session` with statements that may refuse it.
 
         Comes before the first use of `session`.
         """
@@ -243,7 +244,15 @@ async def _to_the_end(work: Awaitable[None]) -> None:
         raise cancelled
 
 
-def _engine(url: str, role: str, pool_size: int, *, overflow: int, limits: Mapping[str, str]) -> AsyncEngine:
+def _engine(
+    url: str,
+    role: str,
+    pool_size: int,
+    *,
+    overflow: int,
+    limits: Mapping[str, str],
+    connects: type[Any] = asyncpg.Connection,
+) -> AsyncEngine:
     engine = create_async_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
         pool_size=pool_size,
@@ -252,6 +261,7 @@ def _engine(url: str, role: str, pool_size: int, *, overflow: int, limits: Mappi
         hide_parameters=True,  # an error's text goes to the log, and parameters hold what people wrote
         connect_args={
             "timeout": _CONNECT_TIMEOUT_S,
+            "connection_class": connects,
             "server_settings": {"role": role, "application_name": "mercato", "jit": "off", **limits},
         },
     )
@@ -288,10 +298,6 @@ def _refuse_closed(connection: Any, record: Any, proxy: Any) -> None:
     """Let the pool replace a connection that the server has closed; asyncpg knows without a round trip."""
     if connection.driver_connection.is_closed():
         raise exc.DisconnectionError
-
-
-async def _bind(connection: AsyncConnection, tenant_id: int) -> None:
-    await connection.execute(_SET_TENANT, {"tenant_id": str(tenant_id)})
 
 
 class TenantFilter:
@@ -349,11 +355,11 @@ class _TenantAsyncSession(AsyncSession):
 
 @event.listens_for(_TenantSession, "after_begin")
 def _bind_session(session: Session, transaction: SessionTransaction, connection: sa.Connection) -> None:
-    # Transaction-local, so that it cannot outlive the transaction in the pool.
-    if (opening := session.info.get("opening")) is not None and not transaction.nested:
+    if transaction.nested:
+        return
+    begin_for(connection.connection, session.info["tenant_id"])
+    if (opening := session.info.get("opening")) is not None:
         opening(connection)
-    else:
-        connection.execute(_SET_TENANT, {"tenant_id": str(session.info["tenant_id"])})
 
 
 @event.listens_for(_TenantSession, "do_orm_execute")

@@ -79,7 +79,7 @@ async def test_answers_are_found_for_ten_minutes(database, call, keep):
     assert await found(database, call, now + KEPT) == []
 
 
-async def test_a_look_within_a_transaction_makes_it_the_tenants(database, call, keep):
+async def test_a_look_within_a_transaction_of_the_tenant_has_the_lock_and_finds_the_answer(database, call, keep):
     first, seen = await keep(call), []
 
     def begin(connection):

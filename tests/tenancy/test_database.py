@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 
 import mercato
 from mercato.tenancy.audit import AuditEntry
-from mercato.tenancy.database import TenantDatabase, TenantFilter
+from mercato.tenancy.database import Database, TenantDatabase, TenantFilter
 from mercato.tenancy.grants import DisabledTool, Grant
 from mercato.tenancy.memberships import Membership
+from mercato.tenancy.tenant_connection import TenantConnection
 
 SYSTEM_SESSIONS = {
     "mercato/tenancy/accounts.py": "an account belongs to no tenant",
@@ -124,6 +126,26 @@ async def test_a_connection_that_read_can_write_afterwards(mercato_addresses, ru
         assert len(await db.rows(select(DisabledTool))) == 3
 
 
+async def test_the_tenant_of_a_write_is_named_in_the_round_trip_that_begins_it(mercato_addresses, tenant):
+    database, sent, simple = Database(mercato_addresses.database_url, pool_size=1), [], []
+    event.listen(database._app.sync_engine, "before_cursor_execute", lambda *told: sent.append(told[2]))
+    async with database._app.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        driver.add_query_logger(lambda record: simple.append(record.query))  # hears of those that are not prepared
+    async with database.tenant(tenant.id) as db:
+        assert await db.session.scalar(sa.text("select current_setting('app.tenant_id')")) == str(tenant.id)
+        async with db.session.begin_nested():
+            await db.session.exec(sa.text("select 1"))
+    await database.close()
+    assert simple == [f"BEGIN;set local app.tenant_id = '{tenant.id}'", "COMMIT;"]
+    assert sent == [
+        "select current_setting('app.tenant_id')",
+        "SAVEPOINT sa_savepoint_1",
+        "select 1",
+        "RELEASE SAVEPOINT sa_savepoint_1",
+    ]
+
+
 async def test_touching_the_database_is_noticed_for_the_sake_of_ask(database, tenant):
     async with database.tenant(tenant.id) as db:
         assert not db.touched
@@ -135,7 +157,11 @@ async def test_touching_the_database_is_noticed_for_the_sake_of_ask(database, te
 async def unprotected(mercato_addresses, runtime):
     """An engine for which row-level security says nothing, so that only the guard is left: tables of its own."""
     url = sa.make_url(mercato_addresses.database_url).set(drivername="postgresql+asyncpg")
-    engine = create_async_engine(url, execution_options={"schema_translate_map": {"mercato": "unprotected"}})
+    engine = create_async_engine(
+        url,
+        execution_options={"schema_translate_map": {"mercato": "unprotected"}},
+        connect_args={"connection_class": TenantConnection},
+    )
     async with engine.begin() as connection:
         await connection.execute(sa.text("drop schema if exists unprotected cascade"))
         await connection.execute(sa.text("create schema unprotected"))

@@ -203,6 +203,12 @@ async def test_nothing_of_the_tenant_is_left_on_a_connection_after_reading(narro
     assert await _left_behind(narrow) == (None, 0)
 
 
+async def test_nothing_of_the_tenant_is_left_on_a_connection_whose_transaction_never_began(narrow, acme):
+    async with narrow.tenant(acme) as db:
+        await db.session.connection()  # and no statement
+    assert await _left_behind(narrow) == (None, 0)
+
+
 async def test_nothing_of_the_tenant_is_left_on_a_connection_after_an_error(narrow, acme):
     async with refused(sa.exc.DBAPIError, "division by zero"), narrow.tenant(acme) as db:
         await sql(db, COUNT)

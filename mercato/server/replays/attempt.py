@@ -123,7 +123,7 @@ class KeptAttempt:
             self._mark = self._memory.fates.mark(self._call)
 
     def _open(self, connection: sa.Connection) -> None:
-        """Begin the transaction: the first statement names the tenant, tries the locks and looks for an answer."""
+        """Begin the transaction: its first statement tries the locks and looks for an answer."""
         if self._refusal is None:
             try:
                 self._look_within(connection)
