@@ -9,9 +9,29 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 _READY_S, _END_S = 90, 30
+
+
+class Running(Protocol):
+    """A process that runs, or ran."""
+
+    @property
+    def returncode(self) -> int | None:
+        """What it ended with; None while it runs."""
+
+    def kill(self) -> None:
+        """Have it end at once. Raises `ProcessLookupError` where it is gone, or nothing."""
+
+    def terminate(self) -> None:
+        """Have it end in its own way."""
+
+    async def line(self) -> bytes:
+        """Return the next line that it says; nothing where it says no more."""
+
+    async def wait(self) -> None:
+        """Wait until it is gone."""
 
 
 class Mortal:
@@ -25,25 +45,25 @@ class Mortal:
         self._command = command
         self._environment = environment
         self._log = log
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Running | None = None
 
     async def start(self) -> None:
         """Start it, and wait until it is ready. Raises `RuntimeError`."""
-        with self._log.open("ab") as errors:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=self._environment,
-            )
-        assert self._process.stdout is not None
+        self._process = await self._launch(self._command, self._environment, self._log)
         async with asyncio.timeout(_READY_S):
-            if not (line := await self._process.stdout.readline()):
+            if not (line := await self._process.line()):
                 await self._process.wait()
                 raise RuntimeError(f"a process did not start: {self._log.read_text(errors='replace')[-1_000:]}")
         self.said = json.loads(line)
         self.is_ready = True
+
+    async def _launch(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Running:
+        with log.open("ab") as errors:
+            return _Started(
+                await asyncio.create_subprocess_exec(
+                    *command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=environment
+                )
+            )
 
     async def kill(self) -> None:
         """End it as a power cut would; return when it is gone."""
@@ -70,3 +90,27 @@ class Mortal:
     def has_crashed(self) -> bool:
         """Whether it ended without anybody having ended it."""
         return self._process is not None and self._process.returncode is not None and not self._is_to_end
+
+
+class _Started:
+    """A process that asyncio started."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    async def line(self) -> bytes:
+        assert self._process.stdout is not None
+        return await self._process.stdout.readline()
+
+    async def wait(self) -> None:
+        await self._process.wait()

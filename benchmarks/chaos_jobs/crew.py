@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.chaos.mortal import Mortal
+from benchmarks.chaos_jobs.fork import Fork
 
 _AGAIN_S, _LOOK_S = 0.5, 0.05
 Bury = Callable[[str, float], Awaitable[None]]
@@ -19,7 +19,7 @@ class Crew:
     """So many workers. One that cannot begin, because an engine is away, is begun again, as a supervisor would."""
 
     def __init__(self, size: int, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        self.workers: list[Mortal] = []
+        self.workers: list[Fork] = []
         self.killed = 0
         self.repeated_starts = 0
         self.starts_s: list[float] = []
@@ -55,7 +55,7 @@ class Crew:
         """How many ended by themselves, once they worked."""
         return sum(worker.is_ready and worker.has_crashed for worker in self.workers)
 
-    async def _replace(self, victim: Mortal, bury: Bury) -> None:
+    async def _replace(self, victim: Fork, bury: Bury) -> None:
         killed_at = time.monotonic()
         await victim.kill()
         self.killed += 1
@@ -66,7 +66,7 @@ class Crew:
 
     async def _add(self) -> None:
         while True:
-            worker, began = Mortal(self._command, self._environment, self._log), time.monotonic()
+            worker, began = Fork(self._command, self._environment, self._log), time.monotonic()
             self.workers.append(worker)
             try:
                 await worker.start()

@@ -62,6 +62,8 @@ async def measure(queue: Queue, begun: Begun, jobs: int) -> dict[str, float]:
         drained_per_s = (jobs - 1) / (max(begun.at.values()) - min(begun.at.values()))
         await asyncio.sleep(_SETTLE_S)
         waits_ms = await _waits(queue, begun, jobs)
+    if strange := begun.at.keys() - set(range(jobs + _LATENCIES)):
+        raise RuntimeError(f"jobs began that nobody asked for here: {sorted(strange)[:9]}")
     return {
         "put_per_s": put_per_s,
         "lots_per_s": lots_per_s,
@@ -86,6 +88,8 @@ async def _waits(queue: Queue, begun: Begun, first: int) -> list[float]:
         await queue.put([number])
         committed = time.perf_counter()
         await begun.until(number + 1)
+        if number not in begun.at:
+            raise RuntimeError(f"another job began than {number}: {sorted(begun.at)[-1]}")
         waits_ms.append(max(0.0, begun.at[number] - committed) * 1000)
         await asyncio.sleep(random.uniform(*_APART_S))
     return sorted(waits_ms)

@@ -27,6 +27,9 @@ from mercato.tenancy.onboarding import onboard_tenant
 _CANCEL_THE_REST = (
     "update mercato.jobs set state = 'cancelled', finished_at = now() where state in ('queued', 'retrying')"
 )
+_OPEN = (
+    "select id, state, attempt, worker from mercato.jobs where finished_at is null and name = 'queue.nothing' limit 9"
+)
 begun = Begun()
 category = Category("queue", "Nothing but jobs.")
 
@@ -101,10 +104,9 @@ async def main() -> None:
         ledger = await _ledger(runtime)
         if options.crowd:
             tell(await crowded(ledger, await _ledger(runtime), options.crowd))
-            left = (
-                "update mercato.jobs set state = 'cancelled', finished_at = now() where state in ('queued', 'retrying')"
-            )
-            await runtime.database.pool.fetch(left)
+            await runtime.database.pool.fetch(_CANCEL_THE_REST)
+            if open_runs := await runtime.database.pool.fetch(_OPEN):
+                raise RuntimeError(f"runs of the crowd are left: {open_runs}")
         else:
             tell(await measure(ledger, begun, options.jobs))
     engines.stop()

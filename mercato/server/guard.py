@@ -51,7 +51,11 @@ class Guard:
 
     async def admit_reading(self, principal: Principal, access: Access) -> None:
         """Let through what is no call (a list, a resource, a prompt): free, but bounded. Raises `LimitReached`."""
-        await self.take(self._of(principal, access, LISTS, ""))
+        await self.take(self.limits_of_reading(principal, access))
+
+    def limits_of_reading(self, principal: Principal, access: Access) -> Sequence[Window]:
+        """Return the limits of what is no call."""
+        return self._of(principal, access, LISTS, "")
 
     def settle(self, call: Call, code: str, answer_bytes: int, seconds: float) -> None:
         """Take down what became of an admitted call."""

@@ -72,8 +72,8 @@ class AccessLog:
         self.count: Callable[[str, int], object] | None = None
         """Told of each request's path and status, also where nothing is logged."""
 
-    def __call__(self, **fields: Any) -> None:
-        """Take down a request."""
+    def __call__(self, fields: dict[str, Any]) -> None:
+        """Take down a request: its `path`, its `status`, and whatever else is said of it. Keeps `fields`."""
         if self.count is not None:
             self.count(fields["path"], fields["status"])
         if not self._logger.isEnabledFor(logging.INFO):

@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -41,7 +42,7 @@ def request_id_of(given: bytes | None) -> str:
 class RequestLog:
     """Gives each request an id, which its answer carries as `X-Request-Id`, and logs one line when it is answered."""
 
-    def __init__(self, app: ASGIApp, log: Callable[..., None]) -> None:
+    def __init__(self, app: ASGIApp, log: Callable[[dict[str, Any]], None]) -> None:
         self._app = app
         self._log = log
 
@@ -71,8 +72,8 @@ class RequestLog:
                 await error_response(500, -32603, text)(scope, receive, send_with_id)
         finally:
             duration_ms = round((time.perf_counter() - began) * 1000, 1)
-            said = {"path": scope["path"], **scope["state"].get("said", {})}
-            self._log(method=scope["method"], **said, status=status, ms=duration_ms, request_id=request_id)
+            line = {"method": scope["method"], "path": scope["path"], **scope["state"].get("said", {})}
+            self._log(line | {"status": status, "ms": duration_ms, "request_id": request_id})
 
 
 class BodyLimit:

@@ -17,7 +17,7 @@ class TenantConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has
 
     next_tenant: int | None = None
 
-    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109  # as asyncpg
         """Execute commands, as asyncpg does."""
         if self.next_tenant is not None and query.startswith("BEGIN") and not args:
             query = f"{query}set local app.tenant_id = '{self.next_tenant:d}'"

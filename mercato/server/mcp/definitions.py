@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +31,7 @@ class Definitions:
         self._stamp = {SERVER_INFO_META_KEY: server.server_info_stamp}
         self._complete = b',"resultType":"complete","_meta":' + orjson.dumps(self._stamp) + b"}"
         self._tools: dict[tuple[str, str], bytes] = {}
-        self._lists: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
+        self._lists: dict[tuple[str, ...], _List] = {}
         self._with_headers = {tool.name for tool in catalog.tools.values() if HEADER in str(tool.input_schema)}
 
     def has_headers(self, tool: Tool) -> bool:
@@ -50,10 +50,13 @@ class Definitions:
     def tools(self, caller: Caller, version: str) -> bytes:
         """Return the list of all tools that a caller may call now."""
         place = f"tools/list {version}"
-        key: tuple[str, ...] | None = caller.memo.get(place)
-        if key is None:
-            key = caller.memo[place] = (version, *(tool.name for tool in caller.sees(self._catalog).tools()))
-        return self._joined(key)  # kept there and not by the caller: one key has as many callers as there are addresses
+        known: weakref.ref[_List] | None = caller.memo.get(place)
+        kept = None if known is None else known()
+        if kept is None:
+            kept = self._list((version, *(tool.name for tool in caller.sees(self._catalog).tools())))
+            # Not held by the caller: one key has as many callers as there are addresses.
+            caller.memo[place] = weakref.ref(kept)
+        return kept.joined
 
     def discovered(self, caller: Caller) -> bytes:
         """Return the answer to `server/discover`."""
@@ -71,21 +74,19 @@ class Definitions:
             kept = caller.memo["server/discover"] = orjson.dumps(sieved | {"_meta": self._stamp})
         return kept
 
-    def _joined(self, key: tuple[str, ...]) -> bytes:
+    def _list(self, key: tuple[str, ...]) -> _List:
         kept = self._lists.get(key)
-        if kept is not None:
-            self._lists.move_to_end(key)
-            return kept
-        version, *names = key
+        if kept is None:
+            if len(self._lists) >= _MOST_LISTS:
+                del self._lists[next(iter(self._lists))]
+            kept = self._lists[key] = _List(self._joined(*key))
+        return kept
+
+    def _joined(self, version: str, *names: str) -> bytes:
         joined = b'{"tools":[' + b",".join(self._tool(version, name) for name in names) + b"]"
-        if version in MODERN_PROTOCOL_VERSIONS:
-            joined += b"," + orjson.dumps(self._hint("tools/list"))[1:-1] + self._complete
-        else:
-            joined += b"}"
-        self._lists[key] = joined
-        if len(self._lists) > _MOST_LISTS:
-            self._lists.popitem(last=False)
-        return joined
+        if version not in MODERN_PROTOCOL_VERSIONS:
+            return joined + b"}"
+        return joined + b"," + orjson.dumps(self._hint("tools/list"))[1:-1] + self._complete
 
     def _tool(self, version: str, name: str) -> bytes:
         """Return one definition, as the SDK would send it in this version."""
@@ -99,3 +100,12 @@ class Definitions:
     def _hint(self, method: str) -> dict[str, Any]:
         hint = self._server.cache_hints[method]
         return {"ttlMs": hint.ttl_ms, "cacheScope": hint.scope}
+
+
+class _List:
+    """A list that was joined, for as long as it is kept here."""
+
+    __slots__ = ("__weakref__", "joined")
+
+    def __init__(self, joined: bytes) -> None:
+        self.joined = joined

@@ -92,7 +92,7 @@ class FastLane:
         sessions: Sessions | None,
         calls: Calls | None,
         tracing: Tracing | None,
-        log: Callable[..., None],
+        log: Callable[[dict[str, Any]], None],
         max_body_bytes: int,
     ) -> None:
         self._app = app
@@ -134,7 +134,7 @@ class FastLane:
         if plain.method == METHOD:
             wanted = wanted_of(plain.arguments or {})
             if wanted is not None:
-                if await self._is_one_too_many(exchange, plain, caller):
+                if not await self._admits(exchange, plain, self._reading(caller)):
                     self._note(exchange, METHOD, "", caller.access.tenant.id)
                     return
                 serving, tenant_id = self._listen(exchange, plain, caller, head, wanted), caller.access.tenant.id
@@ -177,17 +177,13 @@ class FastLane:
         )
 
     def _note(self, exchange: Exchange, rpc: str, name: str, tenant_id: int) -> None:
-        said = {"name": name[:64]} if name else {}
-        self._log(
-            method="POST",
-            path=exchange.scope["path"],
-            rpc=rpc,
-            tenant_id=tenant_id,
-            **said,
-            status=exchange.status,
-            ms=round((time.perf_counter() - exchange.began) * 1000, 1),
-            request_id=exchange.request_id,
-        )
+        line = {"method": "POST", "path": exchange.scope["path"], "rpc": rpc, "tenant_id": tenant_id}
+        if name:
+            line["name"] = name[:64]
+        line["status"] = exchange.status
+        line["ms"] = round((time.perf_counter() - exchange.began) * 1000, 1)
+        line["request_id"] = exchange.request_id
+        self._log(line)
 
     def _knows(self, host: bytes) -> bool:
         known = self._known_hosts.get(host)
@@ -212,20 +208,28 @@ class FastLane:
             return True
         if caller.access.assistant.surface_for(plain.client_name) != "full":
             return False
-        if not await self._is_one_too_many(exchange, plain, caller):
+        limits = self._reading(caller)
+        if self._guard.take_leased(limits) or await self._admits(exchange, plain, limits):
             listing = plain.method == "tools/list"
             found = self._definitions.tools(caller, plain.version) if listing else self._definitions.discovered(caller)
             await exchange.send_json(200, result_message(plain, found))
         return True
 
-    async def _is_one_too_many(self, exchange: Exchange, plain: Plain, caller: Caller) -> bool:
-        """Count what is no call; answer that a limit was reached, where it was."""
+    def _reading(self, caller: Caller) -> Sequence[Window]:
+        """Return the limits of what is no call."""
+        limits: Sequence[Window] | None = caller.memo.get("limits of reading")
+        if limits is None:
+            limits = caller.memo["limits of reading"] = self._guard.limits_of_reading(caller.principal, caller.access)
+        return limits
+
+    async def _admits(self, exchange: Exchange, plain: Plain, limits: Sequence[Window]) -> bool:
+        """Take one of each limit; answer that one was reached, where it was."""
         try:
-            await self._guard.admit_reading(caller.principal, caller.access)
+            await self._guard.take(limits)
         except LimitReached as reached:
             await exchange.send_limit(plain, reached)
-            return True
-        return False
+            return False
+        return True
 
     def _adopt(self, plain: Plain, caller: Caller, session_id: str) -> bool:
         """Take over what the session says of its client: its record decides, not the headers."""
@@ -288,12 +292,8 @@ class FastLane:
         tool: Tool,
         limits: Sequence[Window],
     ) -> bool:
-        if not self._guard.take_leased(limits):
-            try:
-                await self._guard.take(limits)
-            except LimitReached as reached:
-                await exchange.send_limit(plain, reached)
-                return True
+        if not (self._guard.take_leased(limits) or await self._admits(exchange, plain, limits)):
+            return True
         call = Call(
             tool=tool,
             arguments=plain.arguments or {},

@@ -29,8 +29,6 @@ _ACCEPTED = frozenset(
 _TYPES = frozenset({b"application/json", b"application/json; charset=utf-8"})
 _HANDSHAKE_OR_NONE = frozenset([None, *(version.encode() for version in HANDSHAKE_PROTOCOL_VERSIONS)])
 _MODERN = frozenset(version.encode() for version in MODERN_PROTOCOL_VERSIONS)
-_MESSAGE = frozenset({"jsonrpc", "id", "method", "params"})
-_PARAMS = frozenset({"name", "arguments", "_meta", "notifications"})
 _EMITTING = frozenset(
     {
         "progressToken",
@@ -39,12 +37,14 @@ _EMITTING = frozenset(
     }
 )
 """What in `_meta` makes a call more than plain."""
+_CALLING = frozenset({"name", "arguments", "_meta"})
 _ONLY_META = frozenset({"_meta"})
 _LISTENING = frozenset({"_meta", "notifications"})
 _TRACE = ("traceparent", "tracestate", "baggage")
 """What in `_meta` differs from one request to the next, and says only which trace it belongs to."""
 _EVERY_TRACE = frozenset(_TRACE)
 _VERSION = "io.modelcontextprotocol/protocolVersion"
+_UNKNOWN: Any = object()
 _MOST_KEPT = 1_000
 _LARGEST = 2.0**63
 _LONGEST_ENVELOPE_BYTES = 4_096
@@ -113,36 +113,39 @@ class PlainReader:
             message = orjson.loads(body)
         except orjson.JSONDecodeError:
             return None
-        if type(message) is not dict or not message.keys() <= _MESSAGE or message.get("jsonrpc") != "2.0":
+        if type(message) is not dict or message.pop("jsonrpc", None) != "2.0":
             return None
-        request_id, method, params = message.get("id"), message.get("method"), message.get("params", {})
-        if (type(request_id) is not str and type(request_id) is not int) or type(params) is not dict:
+        request_id, method, params = message.pop("id", None), message.pop("method", None), message.pop("params", {})
+        if message or (type(request_id) is not str and type(request_id) is not int) or type(params) is not dict:
             return None
-        if body.count(b"[") + body.count(b"{") > DEEPEST or not params.keys() <= _PARAMS:
+        if body.count(b"[") + body.count(b"{") > DEEPEST:
             return None
         if len(body) > MOST_VALUES and body.count(b",") > MOST_VALUES:
             return None
         version = head.get(b"mcp-protocol-version", b"")
         is_modern = version in _MODERN
-        plain = Plain(orjson.dumps(request_id), method, is_modern, version.decode("latin-1"))  # type: ignore[arg-type]  # looked at next
+        plain = Plain(orjson.dumps(request_id), method, is_modern, version.decode("latin-1"))
         if len(plain.id) > LONGEST_ID_BYTES:
             return None
         reads = _READERS.get(method) if type(method) is str else None
         if reads is None or not reads(plain, head, params):
             return None
-        return plain if (self._modern if plain.is_modern else _handshake)(plain, head, params) else None
+        meta = params.get("_meta", {})
+        if type(meta) is not dict or not _EMITTING.isdisjoint(meta):
+            return None
+        return plain if (self._modern if is_modern else _handshake)(plain, head, meta) else None
 
-    def _modern(self, plain: Plain, head: Head, params: dict[str, Any]) -> bool:
-        meta = params.get("_meta")
-        if type(meta) is not dict or not _EMITTING.isdisjoint(meta) or b"mcp-session-id" in head:
+    def _modern(self, plain: Plain, head: Head, meta: dict[str, Any]) -> bool:
+        if b"mcp-session-id" in head or head.get(b"mcp-method") != plain.method.encode():
             return False
-        if head.get(b"mcp-method") != plain.method.encode() or meta.get(_VERSION) != plain.version:
+        if meta.get(_VERSION) != plain.version:
             return False
         if not _EVERY_TRACE.isdisjoint(meta):
             plain.meta = meta
-            meta = _untraced(meta)
-            if meta is None:
+            untraced = _untraced(meta)
+            if untraced is None:
                 return False
+            meta = untraced
         client = self._client(orjson.dumps(meta), meta)
         if client is None:
             return False
@@ -150,8 +153,9 @@ class PlainReader:
         return True
 
     def _client(self, key: bytes, meta: dict[str, Any]) -> _Client | None:
-        if key in self._envelopes:
-            return self._envelopes[key]
+        known: _Client | None = self._envelopes.get(key, _UNKNOWN)
+        if known is not _UNKNOWN:
+            return known
         if len(key) > _LONGEST_ENVELOPE_BYTES:
             return None
         if len(self._envelopes) >= _MOST_KEPT:
@@ -160,13 +164,10 @@ class PlainReader:
         return client
 
 
-def _handshake(plain: Plain, head: Head, params: dict[str, Any]) -> bool:
+def _handshake(plain: Plain, head: Head, meta: dict[str, Any]) -> bool:
     if b"mcp-session-id" not in head or b"mcp-method" in head or b"mcp-name" in head:
         return False
     if head.get(b"mcp-protocol-version") not in _HANDSHAKE_OR_NONE:
-        return False
-    meta = params.get("_meta", {})
-    if type(meta) is not dict or not _EMITTING.isdisjoint(meta):
         return False
     plain.meta = meta or None
     return _untraced(meta) is not None
@@ -181,9 +182,9 @@ def _untraced(meta: dict[str, Any]) -> dict[str, Any] | None:
 
 def _is_call(plain: Plain, head: Head, params: dict[str, Any]) -> bool:
     name, arguments = params.get("name"), params.get("arguments", {})
-    if "notifications" in params or type(name) is not str or type(arguments) is not dict or not name.isascii():
+    if not params.keys() <= _CALLING or type(name) is not str or type(arguments) is not dict:
         return False
-    if len(name) > LONGEST_NAME:
+    if not name.isascii() or len(name) > LONGEST_NAME:
         return False
     if plain.is_modern and head.get(b"mcp-name") != name.encode():
         return False

@@ -132,7 +132,7 @@ async def test_a_replica_that_ends_sends_its_listeners_on_and_lets_calls_finish(
         refused = await client.at(ending).get("/mcp")
         gates[shop.slug].opened.set()
         answer = (await answering.rest())[-1].message
-    assert [event.retry for event in parting] == ["1000"]
+    assert parting[-1].retry == "1000"  # before it, it may hear that this replica serves other tools
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
     assert "result" in answer
     async with client.listening(a) as stream:
