@@ -28,7 +28,7 @@ _CANCEL_THE_REST = (
     "update mercato.jobs set state = 'cancelled', finished_at = now() where state in ('queued', 'retrying')"
 )
 _OPEN = (
-    "select id, state, attempt, worker from mercato.jobs where finished_at is null and name = 'queue.nothing' limit 9"
+    "select id, state, attempt, worker from mercato.jobs where finished_at is null and name like 'queue.%' limit 9"
 )
 begun = Begun()
 category = Category("queue", "Nothing but jobs.")
