@@ -58,7 +58,7 @@ class Prompt:
             for name, schema in self.schema["properties"].items()
         ]
 
-    def parse(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+    def parse(self, raw: dict[str, Any]) -> dict[str, Any]:
         """Return the function's arguments. Raises `InvalidArguments`."""
         return parse(self._model, self.schema, raw)
 

@@ -58,6 +58,13 @@ class Mercato(Starlette):
             return self.tracing.serve(self._answer, scope, receive, send)
         return self._answer(scope, receive, send)
 
+    def at_once(self, scope: Scope, body: bytes) -> bool:
+        """Answer a request that came in one piece without a task of its own; False, with nothing done, for most."""
+        lane = self.lane
+        return (
+            lane is not None and scope["method"] == "POST" and is_endpoint(scope["path"]) and lane.at_once(scope, body)
+        )
+
     def _answer(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         lane = self.lane
         if lane is not None and scope["type"] == "http" and scope["method"] == "POST" and is_endpoint(scope["path"]):

@@ -55,12 +55,20 @@ class BoundedConnection(HttpToolsProtocol):
     Each request finds the transport in `scope["extensions"]["mercato.transport"]`, and in `mercato.body` and
     `mercato.answer` ways to take its body and to answer it at once. Header values lose the white space after them:
     RFC 9110 says that it is no part, and the parser leaves it.
+
+    An application may have a method `at_once(scope, body) -> bool`. It is asked first where a request came in one piece
+    and nothing is before it: what it answers there and then needs no task. It answers nothing where it returns False.
     """
 
     head_timeout_s: float = 10
     body_timeout_s: float = 10
     unread_timeout_s: float = 30
 
+    _extensions: dict[str, Any]
+    _may_have_blanks = True
+    _is_receiving = False
+    _unstarted: tuple[RequestResponseCycle, ASGI3Application] | None = None
+    """The request whose head has just come, and perhaps its body."""
     _answered: RequestResponseCycle | None = None
     """The request that is being answered; others may wait behind it."""
     _ended: Any = None
@@ -74,16 +82,29 @@ class BoundedConnection(HttpToolsProtocol):
         """Begin to wait for the first request."""
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
+        self._extensions = {
+            "mercato.transport": self.transport,
+            "mercato.body": self.body_at_once,
+            "mercato.answer": self.answer_at_once,
+        }
         self._await(self.head_timeout_s)
 
     def data_received(self, data: bytes) -> None:
         """Take in bytes."""
         before = self._ended
+        # A head that came in pieces, which there is a deadline for, is looked at whatever is in this one.
+        self._may_have_blanks = self._deadline is not None or b" \r\n" in data or b"\t\r\n" in data
+        self._is_receiving = True
         HttpToolsProtocol.data_received(self, data)
+        self._is_receiving = False
         if self._ended is before or self._ended is not self.scope:
             self._await_rest(data, begun=self._ended is not before)
         elif self._deadline is not None:
             self._forget_deadline()
+        if self._unstarted is not None:
+            (cycle, app), self._unstarted = self._unstarted, None
+            if not self._is_answered_at_once(cycle, app):
+                HttpToolsProtocol._start_asgi_task(self, cycle, app)
 
     def on_headers_complete(self) -> None:
         """The head has ended; the body has a deadline of its own, from here on."""
@@ -92,16 +113,12 @@ class BoundedConnection(HttpToolsProtocol):
         if self._deadline is not None:
             self._forget_deadline()
             self._head_bytes = self._ignored_bytes = 0
-        for index, (name, value) in enumerate(self.headers):
-            if value.endswith(_BLANK):
-                self.headers[index] = (name, value.rstrip(b" \t"))
+        if self._may_have_blanks:
+            for index, (name, value) in enumerate(self.headers):
+                if value.endswith(_BLANK):
+                    self.headers[index] = (name, value.rstrip(b" \t"))
         HttpToolsProtocol.on_headers_complete(self)
-        extensions: dict[str, Any] = {
-            "mercato.transport": self.transport,
-            "mercato.body": self.body_at_once,
-            "mercato.answer": self.answer_at_once,
-        }
-        self.scope["extensions"] = extensions
+        self.scope["extensions"] = self._extensions
 
     def body_at_once(self, scope: Scope) -> bytes | None:
         """Return a body that has come wholly; None, with nothing done, where it must be received."""
@@ -121,9 +138,7 @@ class BoundedConnection(HttpToolsProtocol):
         into what its scope holds: such a ring would wait for the garbage collector, and every request would leave one.
         """
         cycle = self._answered
-        if cycle is None or cycle.scope is not scope or cycle.disconnected or cycle.response_started:
-            return False
-        if cycle.flow.write_paused or cycle.waiting_for_100_continue:
+        if cycle is None or cycle.scope is not scope or not _can_answer(cycle):
             return False
         cycle.response_started = cycle.response_complete = True
         ending = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
@@ -191,10 +206,21 @@ class BoundedConnection(HttpToolsProtocol):
         # The last request holds this connection, and would be held by it: a ring that only the collector could end.
         self.cycle = self.scope = None  # type: ignore[assignment]  # as before the first request
         self._answered = self._ended = None
+        self._extensions = {}
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answered = cycle
-        super()._start_asgi_task(cycle, app)
+        if self._is_receiving:
+            self._unstarted = cycle, app
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _is_answered_at_once(self, cycle: RequestResponseCycle, app: ASGI3Application) -> bool:
+        at_once = getattr(app, "at_once", None)
+        if at_once is None or cycle.more_body or not _can_answer(cycle):
+            return False
+        answered: bool = at_once(cycle.scope, bytes(cycle.body))
+        return answered
 
     @property
     def _in_head(self) -> bool:
@@ -278,3 +304,10 @@ class BoundedConnection(HttpToolsProtocol):
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
+
+
+def _can_answer(cycle: RequestResponseCycle) -> bool:
+    """Whether the connection takes a whole answer now."""
+    return not (
+        cycle.disconnected or cycle.response_started or cycle.flow.write_paused or cycle.waiting_for_100_continue
+    )

@@ -67,10 +67,10 @@ _REASONS = {
 }
 
 
-def parse(model: type[BaseModel], schema: Schema, raw: Mapping[str, Any]) -> dict[str, Any]:
+def parse(model: type[BaseModel], schema: Schema, raw: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments as the function takes them. Raises `InvalidArguments`."""
     try:
-        parsed = model.__pydantic_validator__.validate_python(dict(raw))
+        parsed = model.__pydantic_validator__.validate_python(raw)
     except ValidationError as error:
         if not _is_storable_as_json(raw) and (problem := _unstorable(raw)) is not None:
             raise _invalid(model, schema, raw, [problem]) from None

@@ -113,7 +113,7 @@ class Tool:
         """The name that a person reads."""
         return self.title or self.name.replace("_", " ").capitalize()
 
-    def parse(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+    def parse(self, raw: dict[str, Any]) -> dict[str, Any]:
         """Return the function's arguments. Raises `InvalidArguments`."""
         return parse(self._model, self.input_schema, raw)
 

@@ -224,10 +224,20 @@ async def test_blank_lines_keep_no_connection_open(plain: Site, monkeypatch: pyt
         assert await rest_of(stream) == b""
 
 
-async def test_white_space_around_a_header_is_no_part_of_it(plain: Site):
+@pytest.mark.parametrize("before", [[], [b"POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n"]])
+@pytest.mark.parametrize("pieces", [1, 2])
+async def test_white_space_around_a_header_is_no_part_of_it(plain: Site, before: list[bytes], pieces: int):
+    head = b"POST /echo HTTP/1.1\r\nhost: localhost\r\nx-said: \t hi there\t \r\ncontent-length: 0\r\n"
+    whole = head + b"connection: close\r\n\r\n"
+    at = whole.index(b"content") if pieces == 2 else len(whole)
     async with await connect(plain) as stream:
-        head = b"POST /echo HTTP/1.1\r\nhost: localhost\r\nx-said: \t hi there\t \r\ncontent-length: 0\r\n"
-        await stream.send(head + b"connection: close\r\n\r\n")
+        for request in before:
+            await stream.send(request)
+            assert (await stream.receive()).startswith(b"HTTP/1.1 200")
+        await stream.send(whole[:at])
+        if pieces == 2:
+            assert await anything_within(stream, 0.05) == b""
+            await stream.send(whole[at:])
         assert (await rest_of(stream)).endswith(b"\r\n\r\nhi there")
 
 

@@ -13,6 +13,9 @@ import pytest
 from sqlmodel import select
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from mercato.server.changes import Change
+from mercato.server.mcp.fast import FastLane
+from mercato.tenancy.access import merge_settings
 from mercato.tenancy.usage import UsageRecord
 from tests.server import probe
 from tests.server.conftest import Site, envelope, modern, shake_hands
@@ -111,7 +114,6 @@ async def test_a_call_in_a_session_goes_on_when_its_client_has_left(site, acme, 
 
 
 async def test_a_category_that_is_switched_off_is_off_at_the_very_next_call(site, acme):
-    from mercato.server.changes import Change
     from mercato.tenancy.grants import disable_category
 
     async with site.client(await site.key(acme)) as client:
@@ -123,6 +125,80 @@ async def test_a_category_that_is_switched_off_is_off_at_the_very_next_call(site
         answer = (await modern(client, "tools/call", {"name": "echo"})).json()["result"]
     assert answer["isError"] is True
     assert answer["_meta"]["mercato/error"]["code"] == "switched_off"
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each request that came in one piece was answered as it came in."""
+    answered: list[bool] = []
+    whole = FastLane.at_once
+
+    def noted(self: FastLane, scope: Any, body: bytes) -> bool:
+        answered.append(whole(self, scope, body))
+        return answered[-1]
+
+    monkeypatch.setattr(FastLane, "at_once", noted)
+    return answered
+
+
+async def test_a_list_is_answered_as_its_request_comes_in(site, acme, at_once):
+    async with site.client(await site.key(acme)) as client:
+        looked_up = await modern(client, "tools/list")
+        listed = await modern(client, "tools/list", {})
+        await modern(client, "tools/call", {"name": "echo"})
+        await modern(client, "tools/list", {"cursor": "x"})
+    assert at_once == [False, True, False, False]
+    assert (listed.status_code, listed.json()) == (200, looked_up.json())
+    assert listed.headers.keys() == looked_up.headers.keys()
+
+
+async def test_a_list_of_the_search_surface_is_not_answered_as_it_comes_in(site, acme, at_once):
+    async with site.runtime.database.tenant(acme.id) as db:
+        await merge_settings(db, "assistant", {"surface": "search"})
+    await site.runtime.changes.publish(Change("access", acme.id))
+    async with site.client(await site.key(acme)) as client:
+        for _ in range(2):
+            listed = (await modern(client, "tools/list")).json()["result"]["tools"]
+    assert {tool["name"] for tool in listed} >= {"search_tools", "execute_read"}
+    assert at_once == [False, False]
+
+
+async def test_lists_that_come_together_or_in_pieces_are_answered_in_order(site, acme, at_once):
+    key = await site.key(acme)
+    async with site.client(key) as client:
+        await modern(client, "tools/list")
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    first, second, third = (raw_list(site.url, key, number) for number in (11, 12, 13))
+    async with await anyio.connect_tcp(host, int(port)) as stream:
+        await stream.send(first + second + third[:-5])
+        await until_read(stream, b'"id":12,')
+        await stream.send(third[-5:])
+        rest = await until_read(stream, b'"id":13,')
+    assert b"HTTP/1.1 200" in rest
+    assert at_once == [False, True]  # of the others one waits behind the first, and one came in two pieces
+
+
+def raw_list(url: str, key: str, number: int) -> bytes:
+    body, headers = envelope("tools/list")
+    content = orjson.dumps({**body, "id": number})
+    lines = {
+        "host": url.removeprefix("http://"),
+        "authorization": f"Bearer {key}",
+        "accept": "application/json, text/event-stream",
+        "content-type": "application/json",
+        "content-length": str(len(content)),
+        **headers,
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + content
+
+
+async def until_read(stream: anyio.abc.SocketStream, text: bytes) -> bytes:
+    received = b""
+    with anyio.fail_after(5):
+        while text not in received:
+            received += await stream.receive()
+    return received
 
 
 @pytest.fixture
@@ -143,6 +219,7 @@ async def test_a_request_that_was_answered_is_forgotten_without_the_garbage_coll
     async with site.client(await site.key(acme)) as client:
         for _ in range(20):
             assert (await modern(client, "tools/call", {"name": "echo"})).status_code == 200
+            assert (await modern(client, "tools/list")).status_code == 200
         assert uncollected() < 5
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -73,11 +73,7 @@ async def ask(site: Site, sent: Sent, *, lane: bool) -> Got:
         used.append("application")
         await passing(scope, receive, send)
 
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
-        "path": sent.path, "raw_path": sent.path.encode(), "query_string": sent.query, "root_path": "",
-        "headers": list(sent.headers), "client": ("127.0.0.1", 9), "server": ("127.0.0.1", 1), "state": {},
-    }  # fmt: skip
+    scope = scope_of(sent)
     passing = lane_of_app._app
     lane_of_app._app = passed_on
     app.lane = lane_that_tells if lane else None
@@ -85,14 +81,39 @@ async def ask(site: Site, sent: Sent, *, lane: bool) -> Got:
         await asyncio.wait_for(app(scope, receive, send), 20)
     finally:
         lane_of_app._app, app.lane = passing, lane_of_app
-    head = messages[0]
-    headers = {name.decode(): value.decode() for name, value in head["headers"]}
-    assert headers.pop("x-request-id")
     body = b"".join(message.get("body", b"") for message in messages[1:])
+    return got(messages[0]["status"], messages[0]["headers"], body, by_the_lane=used == ["lane"])
+
+
+def ask_at_once(site: Site, sent: Sent) -> Got | None:
+    """Ask as a connection does with a request that came in one piece; None where that gives no answer."""
+    answers: list[Got] = []
+
+    def answer(scope, status, lines, pieces):
+        headers = [tuple(line.split(b": ", 1)) for line in lines.split(b"\r\n")[:-1]]
+        answers.append(got(status, headers, b"".join(pieces), by_the_lane=True))
+        return True
+
+    scope = {**scope_of(sent), "extensions": {"mercato.answer": answer}}
+    assert site.app.at_once(scope, sent.body) is bool(answers)
+    return answers[0] if answers else None
+
+
+def scope_of(sent: Sent) -> dict[str, Any]:
+    return {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": sent.path, "raw_path": sent.path.encode(), "query_string": sent.query, "root_path": "",
+        "headers": list(sent.headers), "client": ("127.0.0.1", 9), "server": ("127.0.0.1", 1), "state": {},
+    }  # fmt: skip
+
+
+def got(status: int, told: list[tuple[bytes, bytes]], body: bytes, *, by_the_lane: bool) -> Got:
+    headers = {name.decode(): value.decode() for name, value in told}
+    assert headers.pop("x-request-id")
     # Both say their length; the SDK escapes what is not ASCII, which the lane sends as it is.
     if "content-length" in headers:
         assert int(headers.pop("content-length")) == len(body)
-    return Got(head["status"], headers, _read(body), used == ["lane"])
+    return Got(status, headers, _read(body), by_the_lane)
 
 
 def _read(body):
@@ -111,6 +132,8 @@ async def both_ways(site: Site, sent: Sent) -> Got:
     """Send it both ways; return the answer, and whether the lane gave it."""
     fast, slow = await ask(site, sent, lane=True), await ask(site, sent, lane=False)
     assert fast == slow
+    if (first := ask_at_once(site, sent)) is not None:
+        assert first == slow
     return fast
 
 
@@ -191,6 +214,16 @@ async def test_other_requests_are_left_to_the_sdk(site, client_of_acme, method, 
     key, session = client_of_acme
     sent = request_of(key, method, params, version=version, session=None if version == MODERN else session)
     assert not (await both_ways(site, sent)).by_the_lane
+
+
+async def test_a_list_of_the_modern_era_is_answered_at_once_in_the_same_words(site, client_of_acme):
+    key, session = client_of_acme
+    sent = request_of(key, "tools/list", {}, version=MODERN)
+    await both_ways(site, sent)
+    assert ask_at_once(site, sent) is not None
+    for other in ({"query": b"surface=search"}, {"path": "/mcp/readonly"}):
+        await both_ways(site, replace(sent, **other))
+    assert ask_at_once(site, request_of(key, "tools/list", {}, version=HANDSHAKE, session=session)) is None
 
 
 @pytest.mark.parametrize(("method", "version"), [("server/discover", MODERN), ("ping", HANDSHAKE)])

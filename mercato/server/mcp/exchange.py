@@ -130,7 +130,8 @@ class Exchange:
         if self._streaming is not None:
             self._streaming.cancel()
         if self.status == 0:
-            await self.send_json(200, pieces)
+            if not self.answer_at_once(200, pieces):
+                await self._send_json(200, pieces)
         else:
             event = frame(b"".join(pieces))
             await self.send({"type": "http.response.body", "body": event, "more_body": False})
@@ -139,15 +140,25 @@ class Exchange:
 
     async def send_json(self, status: int, pieces: Pieces, *, retry_after_s: int | None = None) -> None:
         """Answer with JSON: at once where the connection can, which costs a third."""
+        if not self.answer_at_once(status, pieces, retry_after_s=retry_after_s):
+            await self._send_json(status, pieces, retry_after_s)
+
+    def answer_at_once(self, status: int, pieces: Pieces, *, retry_after_s: int | None = None) -> bool:
+        """Answer with JSON without waiting; False, with nothing sent, where the connection cannot."""
         self.status = status
+        at_once = self.scope.get("extensions", _NONE).get(AT_ONCE)
+        return at_once is not None and at_once(self.scope, status, self._lines(pieces, retry_after_s), pieces)
+
+    async def _send_json(self, status: int, pieces: Pieces, retry_after_s: int | None = None) -> None:
+        headers = [tuple(line.split(b": ", 1)) for line in self._lines(pieces, retry_after_s).split(b"\r\n")[:-1]]
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": b"".join(pieces)})
+
+    def _lines(self, pieces: Pieces, retry_after_s: int | None) -> bytes:
+        """Return the lines of the head."""
         waits = b"" if retry_after_s is None else b"retry-after: %d\r\n" % retry_after_s
         head = b"%bcontent-length: %d\r\ncontent-type: application/json\r\nx-request-id: %b\r\n"
-        lines = head % (waits, sum(map(len, pieces)), self.request_id.encode())
-        at_once = self.scope.get("extensions", _NONE).get(AT_ONCE)
-        if at_once is None or not at_once(self.scope, status, lines, pieces):
-            headers = [tuple(line.split(b": ", 1)) for line in lines.split(b"\r\n")[:-1]]
-            await self.send({"type": "http.response.start", "status": status, "headers": headers})
-            await self.send({"type": "http.response.body", "body": b"".join(pieces)})
+        return head % (waits, sum(map(len, pieces)), self.request_id.encode())
 
     async def _watch(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -27,6 +27,7 @@ from mercato.server.mcp.handlers import Handlers
 from mercato.server.mcp.listen import METHOD, Listening, wanted_of
 from mercato.server.mcp.messages import MALFORMED, refusal_of
 from mercato.server.mcp.plain import Head, Plain, PlainReader, plain_head
+from mercato.server.mcp.silence import SILENT, SILENT_ASKER
 from mercato.server.middleware import KnownHosts, request_id_of
 from mercato.server.tracing import Tracing
 from mercato.tools.call import Call
@@ -34,10 +35,10 @@ from mercato.tools.context import Handover
 from mercato.tools.errors import LimitReached, ToolError
 from mercato.tools.moments import Moments
 from mercato.tools.outcome import Outcome
-from mercato.tools.schema import Schema
 from mercato.tools.tool import Tool
 
 TOO_LATE = "question_too_late"
+_LISTS = (b"mcp-method", b"tools/list")
 _STRUCTURED = frozenset({"2025-06-18", "2025-11-25"})
 """The versions of the handshake era whose results have everything that ours have."""
 
@@ -112,10 +113,32 @@ class FastLane:
         self._reader = PlainReader()
         self._moments = Moments()
 
+    def at_once(self, scope: Scope, body: bytes) -> bool:
+        """Answer a POST to the endpoint that asks for a list in the modern era; False, with nothing done, for others.
+
+        Where it is asked the answer costs no task, and a list is the longest of all answers that are made of nothing
+        but what is at hand.
+        """
+        if _LISTS not in scope["headers"] or self._tracing is not None:
+            return False
+        head = self._head(scope)
+        caller = None if head is None else self._directory.at_hand(head[b"authorization"][7:], scope["path"])
+        if head is None or caller is None:
+            return False
+        plain = self._reader.read(head, body)
+        if plain is None or not self._may_list(plain, caller) or not self._guard.take_leased(self._reading(caller)):
+            return False
+        exchange = Exchange(scope, _nothing, _nothing, request_id_of(head.get(b"x-request-id")), len(body))
+        listed = self._definitions.tools(caller, plain.version)
+        if not exchange.answer_at_once(200, result_message(plain, listed)):
+            return False
+        self._note(exchange, plain.method, "", caller.access.tenant.id)
+        return True
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a POST to the endpoint."""
-        head = None if scope["query_string"] else plain_head(scope["headers"])
-        if head is None or int(head[b"content-length"]) > self._max_body_bytes or not self._knows(head[b"host"]):
+        head = self._head(scope)
+        if head is None:
             await self._app(scope, receive, send)
             return
         caller = self._directory.at_hand(head[b"authorization"][7:], scope["path"])
@@ -146,6 +169,13 @@ class FastLane:
             self._note(exchange, plain.method, plain.name, caller.access.tenant.id)
             return
         await self._app(scope, again(pieces, receive), send)
+
+    def _head(self, scope: Scope) -> Head | None:
+        """Return the headers of a request that may be plain, and that is for us."""
+        head = None if scope["query_string"] else plain_head(scope["headers"])
+        if head is None or int(head[b"content-length"]) > self._max_body_bytes or not self._knows(head[b"host"]):
+            return None
+        return head
 
     async def _refused(
         self, scope: Scope, receive: Receive, send: Send, caller: Caller, head: Head, body: bytes
@@ -206,7 +236,7 @@ class FastLane:
         if plain.method == "ping":
             await exchange.send_json(200, result_message(plain, b"{}"))
             return True
-        if caller.access.assistant.surface_for(plain.client_name) != "full":
+        if not self._may_list(plain, caller):
             return False
         limits = self._reading(caller)
         if self._guard.take_leased(limits) or await self._admits(exchange, plain, limits):
@@ -214,6 +244,10 @@ class FastLane:
             found = self._definitions.tools(caller, plain.version) if listing else self._definitions.discovered(caller)
             await exchange.send_json(200, result_message(plain, found))
         return True
+
+    def _may_list(self, plain: Plain, caller: Caller) -> bool:
+        """Whether the client gets the whole catalogue, and not the search surface."""
+        return caller.access.assistant.surface_for(plain.client_name) == "full"
 
     def _reading(self, caller: Caller) -> Sequence[Window]:
         """Return the limits of what is no call."""
@@ -299,7 +333,7 @@ class FastLane:
             arguments=plain.arguments or {},
             principal=caller.principal,
             access=caller.access,
-            client=_SILENT_ASKER if plain.can_ask else _SILENT,
+            client=SILENT_ASKER if plain.can_ask else SILENT,
             request_id=exchange.request_id,
             era="modern" if plain.is_modern else "legacy",
             session_id=session_id,
@@ -344,23 +378,5 @@ class FastLane:
             return outcome
 
 
-class _Silent:
-    """A client that is told nothing meanwhile and cannot be asked: what a plain call has at its other end."""
-
-    can_ask = False
-
-    async def ask(self, key: str, message: str, schema: Schema) -> Mapping[str, Any] | None:
-        """Leave the call to a channel that can ask, or can say that it cannot."""
-        raise Handover
-
-    async def progress(self, done: float, total: float | None, message: str | None) -> None:
-        """Tell nobody: no token was given."""
-
-
-class _SilentAsker(_Silent):
-    """One that can be asked, by the application."""
-
-    can_ask = True
-
-
-_SILENT, _SILENT_ASKER = _Silent(), _SilentAsker()
+async def _nothing(*_: Any) -> Any:
+    """Stand where nothing is received or sent."""
