@@ -1,9 +1,11 @@
 """Chaos of jobs: a random worker of five is killed every two seconds, under jobs whose effects can be counted.
 
-That is, as long as most of them are up: where a start takes long, kills are rarer, and their number is shown.
-Some fail, some ask for another time, some beget others, for two tenants. Redis is restarted once and once it forgets
-everything; PostgreSQL is restarted as after a crash, under those who ask for runs and those who work. In the end each
-effect is there exactly once, no run is stuck or dead, and what a killed worker had was begun again within 15 seconds.
+Workers are forked from a process that has imported what they need: a start costs less than what two cores do in two
+seconds. A kill waits while fewer than three are up, and the number of kills is shown.
+Some jobs fail, some ask for another time, some beget others, for two tenants. Redis is restarted once and once it
+forgets everything; PostgreSQL is restarted as after a crash, under those who ask for runs and those who work. In the
+end each effect is there exactly once, no run is stuck or dead, and what a killed worker had was begun again within 15
+seconds.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Mercato(Starlette):
             return self.tracing.serve(self._answer, scope, receive, send)
         return self._answer(scope, receive, send)
 
-    def at_once(self, scope: Scope, body: bytes) -> bool:
+    def at_once(self, scope: Scope, body: bytes | bytearray) -> bool:
         """Answer a request that came in one piece without a task of its own; False, with nothing done, for most."""
         lane = self.lane
         return (

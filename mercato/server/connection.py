@@ -219,7 +219,7 @@ class BoundedConnection(HttpToolsProtocol):
         at_once = getattr(app, "at_once", None)
         if at_once is None or cycle.more_body or not _can_answer(cycle):
             return False
-        answered: bool = at_once(cycle.scope, bytes(cycle.body))
+        answered: bool = at_once(cycle.scope, cycle.body)
         return answered
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mercato.tenancy.system_pool import SystemPool
 
-RUNG_S = 3
+RUNG_S = 2
 """How long a row that was rung waits for its worker until it is rung again: it may be lost with Redis or the worker."""
 PUT_OFF_AT_ONCE = 5_000
 

@@ -20,7 +20,7 @@ from mercato.tenancy.ledger import State
 from mercato.tenancy.ledger_choosing import Limit
 from mercato.tenancy.system_pool import SystemPool
 
-LEASE_S = 8
+LEASE_S = 7
 """How long a row is its worker's without a word from it."""
 LONGEST_ERROR, LONGEST_PROGRESS = 2_000, 500
 

@@ -133,7 +133,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     answered: list[bool] = []
     whole = FastLane.at_once
 
-    def noted(self: FastLane, scope: Any, body: bytes) -> bool:
+    def noted(self: FastLane, scope: Any, body: bytearray) -> bool:
         answered.append(whole(self, scope, body))
         return answered[-1]
 

@@ -29,6 +29,7 @@ from mercato.server.mcp.messages import MALFORMED, refusal_of
 from mercato.server.mcp.plain import Head, Plain, PlainReader, plain_head
 from mercato.server.mcp.silence import SILENT, SILENT_ASKER
 from mercato.server.middleware import KnownHosts, request_id_of
+from mercato.server.site import is_endpoint
 from mercato.server.tracing import Tracing
 from mercato.tools.call import Call
 from mercato.tools.context import Handover
@@ -113,7 +114,7 @@ class FastLane:
         self._reader = PlainReader()
         self._moments = Moments()
 
-    def at_once(self, scope: Scope, body: bytes) -> bool:
+    def at_once(self, scope: Scope, body: bytes | bytearray) -> bool:
         """Answer a POST to the endpoint that asks for a list in the modern era; False, with nothing done, for others.
 
         Where it is asked the answer costs no task, and a list is the longest of all answers that are made of nothing
@@ -121,11 +122,11 @@ class FastLane:
         """
         if _LISTS not in scope["headers"] or self._tracing is not None:
             return False
-        head = self._head(scope)
+        head = self._head(scope) if scope["method"] == "POST" and is_endpoint(scope["path"]) else None
         caller = None if head is None else self._directory.at_hand(head[b"authorization"][7:], scope["path"])
         if head is None or caller is None:
             return False
-        plain = self._reader.read(head, body)
+        plain = self._reader.read(head, bytes(body))
         if plain is None or not self._may_list(plain, caller) or not self._guard.take_leased(self._reading(caller)):
             return False
         exchange = Exchange(scope, _nothing, _nothing, request_id_of(head.get(b"x-request-id")), len(body))
