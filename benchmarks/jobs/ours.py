@@ -103,10 +103,11 @@ async def main() -> None:
     async with open_runtime(settings, addresses, found=[found], strict=True) as runtime:
         ledger = await _ledger(runtime)
         if options.crowd:
-            tell(await crowded(ledger, await _ledger(runtime), options.crowd))
+            waited = await crowded(ledger, await _ledger(runtime), options.crowd)
             await runtime.database.pool.fetch(_CANCEL_THE_REST)
             if open_runs := await runtime.database.pool.fetch(_OPEN):
                 raise RuntimeError(f"runs of the crowd are left: {open_runs}")
+            tell(waited)  # last of all: who hears it ends this process
         else:
             tell(await measure(ledger, begun, options.jobs))
     engines.stop()
