@@ -27,9 +27,7 @@ from mercato.tenancy.onboarding import onboard_tenant
 _CANCEL_THE_REST = (
     "update mercato.jobs set state = 'cancelled', finished_at = now() where state in ('queued', 'retrying')"
 )
-_OPEN = (
-    "select id, state, attempt, worker from mercato.jobs where finished_at is null and name like 'queue.%' limit 9"
-)
+_OPEN = "select id, state, attempt, worker from mercato.jobs where finished_at is null and name like 'queue.%' limit 9"
 begun = Begun()
 category = Category("queue", "Nothing but jobs.")
 
