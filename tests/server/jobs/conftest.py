@@ -24,8 +24,8 @@ async def runtime(anyio_backend, mercato_addresses, tmp_path_factory):
 
 @pytest.fixture
 async def acme(runtime, new_tenant):
-    waiting = "state in ('queued', 'retrying')"  # other tests leave what they do not run
-    await runtime.database.pool.fetch(f"update mercato.jobs set state = 'cancelled' where {waiting}")
+    left = "state in ('queued', 'retrying', 'running')"  # by other tests, which do not run it or kill who does
+    await runtime.database.pool.fetch(f"update mercato.jobs set state = 'cancelled', lease_until = null where {left}")
     probe.gates.clear()
     probe.seen.clear()
     return await new_tenant(runtime)
