@@ -16,9 +16,9 @@ from pathlib import Path
 
 from benchmarks.chaos.mortal import Mortal, Running
 
-_NEEDED = ("mercato.server.cli", "mercato.server.jobs.working", "mercato.server.runtime", "mercato.server.tracing")
+_NEEDED = ["mercato.server.cli", "mercato.server.jobs.working", "mercato.server.runtime", "mercato.server.tracing"]
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(list(_NEEDED))
+_context.set_forkserver_preload(_NEEDED)
 
 
 class Fork(Mortal):

@@ -60,10 +60,7 @@ class Mercato(Starlette):
 
     def at_once(self, scope: Scope, body: bytes | bytearray) -> bool:
         """Answer a request that came in one piece without a task of its own; False, with nothing done, for most."""
-        lane = self.lane
-        return (
-            lane is not None and scope["method"] == "POST" and is_endpoint(scope["path"]) and lane.at_once(scope, body)
-        )
+        return self.lane is not None and self.lane.at_once(scope, body)
 
     def _answer(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         lane = self.lane

@@ -9,7 +9,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 
 class TenantConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
-    """Names the tenant in the round trip that begins the transaction: one of its own costs a write a quarter more.
+    """Names the tenant in the round trip that begins the transaction: one of its own would be a write's fourth.
 
     The tenant is local to the transaction, so that it cannot outlive it in the pool; and what was to be begun and
     never was is forgotten when the connection is taken again.
