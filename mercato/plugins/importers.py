@@ -38,11 +38,16 @@ class ImportContext:
         `effect` is to say by the block's end what it changed, by name; where that is nothing, there is no entry.
         Without it there is one for every transaction in which the database was used.
         """
-        async with self._database.tenant(self.tenant.id) as db:
+        db = self._database.open_tenant(self.tenant.id, read_only=False)
+        try:
             yield db
             if any(effect.values()) if effect is not None else db.touched:
                 self._note(db, effect or {})
-        self.kept.update(effect or {})
+            await db.commit()
+        finally:
+            if db.is_committed:  # Also where an interruption came while it was: a commit goes to its end.
+                self.kept.update(effect or {})
+            await db.close()
 
 
 class ImportRefused(Exception):

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,24 @@ async def test_an_importer_that_does_not_say_what_it_did_has_its_entries_too(dat
 
     await run_importer(database, tenant, Importer(name="one", description="x", run=write), {}, lambda *_: None)
     assert [(action, effect) for action, _, effect, *_ in await query(ENTRIES)] == [("import.one", {})]
+
+
+async def test_a_batch_that_is_interrupted_while_it_is_committed_counts_as_kept(database, tenant, query):
+    async def write(context, files):
+        effect = {"customers_new": 0}
+        async with context.begin(effect) as db:
+            await run(db.session, "insert into commerce.customers (email, currency) values ('a@example.com', 'USD')")
+            effect["customers_new"] = 1
+            asyncio.current_task().cancel()
+
+    kept = Counter()
+    importing = run_importer(
+        database, tenant, Importer(name="one", description="x", run=write), {}, lambda *_: None, kept
+    )
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(importing)
+    assert kept == {"customers_new": 1}
+    assert [entry[2] for entry in await query(ENTRIES)] == [{"customers_new": 1}]
 
 
 async def test_ctrl_c_keeps_whole_batches_and_says_so(database, tenant, query, export, mercato_addresses, tmp_path):
