@@ -77,6 +77,8 @@ class BoundedConnection(HttpToolsProtocol):
     _ignored_bytes = 0
     _deadline: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
+    _idle_since: float | None = None
+    """When the last answer went out, by the loop's clock, if nothing has come since."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Begin to wait for the first request."""
@@ -103,8 +105,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._forget_deadline()
         if self._unstarted is not None:
             (cycle, app), self._unstarted = self._unstarted, None
-            if not self._is_answered_at_once(cycle, app):
-                HttpToolsProtocol._start_asgi_task(self, cycle, app)
+            self._begin(cycle, app)
 
     def on_headers_complete(self) -> None:
         """The head has ended; the body has a deadline of its own, from here on."""
@@ -159,10 +160,21 @@ class BoundedConnection(HttpToolsProtocol):
         self._ended = self.scope
 
     def on_response_complete(self) -> None:
-        """The answer was handed over; where the connection ends with it, somebody must read it."""
-        HttpToolsProtocol.on_response_complete(self)
+        """The answer was handed over; where the connection ends with it, somebody must read it.
+
+        As in uvicorn, but that a connection which stays open has one timer and not one after each answer.
+        """
+        self.server_state.total_requests += 1
         if self.transport.is_closing():
             self._await_reading()
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._await_idle(self.timeout_keep_alive)
 
     def pause_writing(self) -> None:
         """The client reads slowly or not at all."""
@@ -196,6 +208,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection; uvicorn tells only the request that came last."""
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         self._forget_deadline()
         self._forget_unread()
         if self._answered is not None and not self._answered.response_complete:
@@ -215,12 +229,31 @@ class BoundedConnection(HttpToolsProtocol):
         else:
             super()._start_asgi_task(cycle, app)
 
+    def _begin(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if not self._is_answered_at_once(cycle, app):
+            HttpToolsProtocol._start_asgi_task(self, cycle, app)
+
     def _is_answered_at_once(self, cycle: RequestResponseCycle, app: ASGI3Application) -> bool:
         at_once = getattr(app, "at_once", None)
         if at_once is None or cycle.more_body or not _can_answer(cycle):
             return False
         answered: bool = at_once(cycle.scope, cycle.body)
         return answered
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def _await_idle(self, within_s: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(within_s, self._look_whether_idle)
+
+    def _look_whether_idle(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._idle_since is not None:
+            left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+            if left_s > 0:
+                self._await_idle(left_s)
+            else:
+                self.timeout_keep_alive_handler()
 
     @property
     def _in_head(self) -> bool:

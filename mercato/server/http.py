@@ -7,11 +7,13 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 from starlette.applications import Starlette
 
-from mercato.server.connection import BoundedConnection
+from mercato.server.heads import Heads
+from mercato.server.learning_connection import LearningConnection
 
 
 class HttpServer(uvicorn.Server):
@@ -28,7 +30,7 @@ class HttpServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="uvloop",
-                http=BoundedConnection,
+                http=partial(LearningConnection, heads=Heads()),  # type: ignore[arg-type]  # called, as a class would be
                 interface="asgi3",
                 ws="none",
                 lifespan="off",

@@ -20,13 +20,14 @@ from mercato.plugins.catalog import Catalog, ScopeMissing, Unknown
 from mercato.server.auth.credentials import Credential
 from mercato.server.auth.directory import Caller, Directory
 from mercato.server.guard import Guard
+from mercato.server.heads import KNOWN_HEAD
 from mercato.server.limits.windows import Window
 from mercato.server.mcp.definitions import Definitions
 from mercato.server.mcp.exchange import Exchange, again, pieces_of, result_message, whole_of
 from mercato.server.mcp.handlers import Handlers
 from mercato.server.mcp.listen import METHOD, Listening, wanted_of
 from mercato.server.mcp.messages import MALFORMED, refusal_of
-from mercato.server.mcp.plain import Head, Plain, PlainReader, plain_head
+from mercato.server.mcp.plain import LONGEST_BODY_BYTES, Head, Plain, PlainReader, plain_head
 from mercato.server.mcp.silence import SILENT, SILENT_ASKER
 from mercato.server.middleware import KnownHosts, request_id_of
 from mercato.server.site import is_endpoint
@@ -39,6 +40,7 @@ from mercato.tools.outcome import Outcome
 from mercato.tools.tool import Tool
 
 TOO_LATE = "question_too_late"
+_PLAIN = "plain head"
 _LISTS = (b"mcp-method", b"tools/list")
 _STRUCTURED = frozenset({"2025-06-18", "2025-11-25"})
 """The versions of the handshake era whose results have everything that ours have."""
@@ -110,7 +112,7 @@ class FastLane:
         self._calls = calls
         self._tracing = tracing
         self._log = log
-        self._max_body_bytes = max_body_bytes
+        self._longest_bytes = min(max_body_bytes, LONGEST_BODY_BYTES)
         self._reader = PlainReader()
         self._moments = Moments()
 
@@ -124,7 +126,7 @@ class FastLane:
             return False
         head = self._head(scope) if scope["method"] == "POST" and is_endpoint(scope["path"]) else None
         caller = None if head is None else self._directory.at_hand(head[b"authorization"][7:], scope["path"])
-        if head is None or caller is None:
+        if head is None or caller is None or len(body) > self._longest_bytes:
             return False
         plain = self._reader.read(head, bytes(body))
         if plain is None or not self._may_list(plain, caller) or not self._guard.take_leased(self._reading(caller)):
@@ -148,7 +150,7 @@ class FastLane:
             return
         pieces = whole_of(scope) or await pieces_of(receive)
         body = pieces[0].get("body", b"") if len(pieces) == 1 else b"".join(one.get("body", b"") for one in pieces)
-        is_whole = pieces[-1]["type"] == "http.request"
+        is_whole = pieces[-1]["type"] == "http.request" and len(body) <= self._longest_bytes
         plain = self._reader.read(head, body) if is_whole else None
         if plain is None:
             if not is_whole or not await self._refused(scope, receive, send, caller, head, body):
@@ -173,9 +175,14 @@ class FastLane:
 
     def _head(self, scope: Scope) -> Head | None:
         """Return the headers of a request that may be plain, and that is for us."""
-        head = None if scope["query_string"] else plain_head(scope["headers"])
-        if head is None or int(head[b"content-length"]) > self._max_body_bytes or not self._knows(head[b"host"]):
-            return None
+        known = scope.get(KNOWN_HEAD)
+        head: Head | None = None if known is None else known.memo.get(_PLAIN)
+        if head is None and not scope["query_string"]:
+            head = plain_head(scope["headers"])
+            if head is None or int(head[b"content-length"]) > self._longest_bytes or not self._knows(head[b"host"]):
+                return None
+            if known is not None:
+                known.memo[_PLAIN] = head
         return head
 
     async def _refused(
