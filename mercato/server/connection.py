@@ -17,6 +17,8 @@ MOST_IGNORED_BYTES = 16 * 1024 * 1024
 """Of a body that goes on although its request was answered: so much is read, that the client may read the answer."""
 IGNORED_PIECE_BYTES, IGNORED_PAUSE_S = 64 * 1024, 0.005
 """After so much of such a body at once the next is left for a while: there are others to be served."""
+LEAST_BODY_BYTES = 16 * 1024
+"""Nobody is woken for less of a body that goes on: a body that drips in would cost a turn of its application each."""
 LEAST_READ_BYTES = 16 * 1024
 """Of what waits for a client: so much must it read in each `unread_timeout_s`."""
 COPIED_BYTES = 16 * 1024
@@ -153,6 +155,14 @@ class BoundedConnection(HttpToolsProtocol):
             cycle.transport.close()
         cycle.on_response()
         return True
+
+    def on_body(self, body: bytes) -> None:
+        """Take in a piece of a body. Whoever waits for it is woken when there is much of it, or its end."""
+        cycle = self.cycle
+        if len(cycle.body) + len(body) >= LEAST_BODY_BYTES:
+            HttpToolsProtocol.on_body(self, body)
+        elif not cycle.response_complete:
+            cycle.body += body
 
     def on_message_complete(self) -> None:
         """The request has ended; the next one's time begins with its first byte."""

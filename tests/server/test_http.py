@@ -47,6 +47,9 @@ async def plain(anyio_backend: str) -> AsyncIterator[Site]:
     async def echo(request: Request) -> Response:
         return PlainTextResponse(request.headers.get("x-said", "") + (await request.body()).decode())
 
+    async def pieces(request: Request) -> Response:
+        return PlainTextResponse(str([len(piece) async for piece in request.stream() if piece]))
+
     def make(port: int) -> Starlette:
         app = Starlette(
             routes=[
@@ -54,6 +57,7 @@ async def plain(anyio_backend: str) -> AsyncIterator[Site]:
                 Route("/big", big),
                 Route("/stream", stream),
                 Route("/echo", echo, methods=["POST"]),
+                Route("/pieces", pieces, methods=["POST"]),
             ]
         )
         app.state.holding, app.state.release = anyio.Event(), anyio.Event()
@@ -132,6 +136,17 @@ async def test_a_body_is_not_waited_for_once_its_request_is_answered(site: Site,
         received = await rest_of(stream)
     assert received.startswith(b"HTTP/1.1 401 ")
     assert received.count(b"HTTP/1.1") == 1
+
+
+async def test_a_body_that_drips_in_wakes_nobody_until_there_is_much_of_it_or_its_end(plain: Site):
+    least = connection.LEAST_BODY_BYTES
+    async with await connect(plain) as stream:
+        await stream.send(b"POST /pieces HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % (least + 9))
+        for piece in (b"a", b"b", b"c", b"d" * (least - 3), b"e", b"f"):
+            await stream.send(piece)
+            assert await anything_within(stream, 0.02) == b""
+        await stream.send(b"g" * 7)
+        assert (await stream.receive()).endswith(b"[%d, 9]" % least)
 
 
 async def test_a_body_without_end_is_refused_and_ends_the_connection(
