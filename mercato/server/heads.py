@@ -47,8 +47,11 @@ class Heads:
         Whoever asks must know that a request begins with these bytes.
         """
         parts = _parts_of(data)
-        head = None if parts is None else self._kept.get((parts[0], parts[2]))
-        return None if parts is None or head is None else (head, parts[1], parts[3])
+        if parts is None:
+            return None
+        before, length, after, body = parts
+        head = self._kept.get((before, after))
+        return None if head is None else (head, length, body)
 
     def learn(self, data: bytes, scope: Scope, body: bytes | bytearray) -> None:
         """Keep the head of a request if it is a plain one: the parser has made `scope` and `body` of these bytes."""
