@@ -11,7 +11,7 @@ from typing import Any
 from starlette.types import Scope
 
 KNOWN_HEAD = "mercato.head"
-"""The key of an HTTP scope under which a request has its `Head`, where that was known."""
+"""The key of an HTTP scope under which a request has its `KnownHead`, if it has one."""
 MOST_KEPT, LONGEST_BYTES = 1_000, 2_048
 _END, _NAME, _LENGTH = b"\r\n\r\n", b"ength: ", b"\r\ncontent-length: "
 _LONGEST_LENGTH = 9
@@ -19,7 +19,7 @@ _TELLING = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 """Headers that say how the request goes on."""
 
 
-class Head:
+class KnownHead:
     """A head that was parsed, but for the length of the body. `memo` is for whoever works out something of it."""
 
     __slots__ = ("_after", "_before", "memo", "target")
@@ -39,9 +39,9 @@ class Heads:
     """The heads that are known to a server, by their bytes. Bounded; which are kept decides about speed alone."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[bytes, bytes], Head] = {}
+        self._kept: dict[tuple[bytes, bytes], KnownHead] = {}
 
-    def find(self, data: bytes) -> tuple[Head, bytes, bytes] | None:
+    def find(self, data: bytes) -> tuple[KnownHead, bytes, bytes] | None:
         """Return head, length and body of a request, if these bytes are a whole one and nothing else, and it is known.
 
         Whoever asks must know that a request begins with these bytes.
@@ -67,14 +67,16 @@ class Heads:
             return
         if len(self._kept) >= MOST_KEPT:
             del self._kept[next(iter(self._kept))]
-        self._kept[before, after] = Head(scope, place)
+        self._kept[before, after] = KnownHead(scope, place)
 
 
 def _parts_of(data: bytes) -> tuple[bytes, bytes, bytes, bytes] | None:
     """Return what is before the length of the body, the length, the rest of the head, and the body, if that is all."""
     end = data.find(_END, 0, LONGEST_BYTES)
+    if end < 0:
+        return None
     begins = data.find(_NAME, 0, end) + len(_NAME)
-    if end < 0 or begins < len(_NAME):
+    if begins < len(_NAME):
         return None
     ends = data.find(b"\r\n", begins)
     length, body = data[begins:ends], data[end + len(_END) :]

@@ -30,7 +30,7 @@ class HttpServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="uvloop",
-                http=partial(LearningConnection, heads=Heads()),  # type: ignore[arg-type]  # called, as a class would be
+                http=partial(LearningConnection, heads=Heads()),  # type: ignore[arg-type]  # uvicorn does no more than call it
                 interface="asgi3",
                 ws="none",
                 lifespan="off",

@@ -8,7 +8,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from mercato.server.connection import BoundedConnection
-from mercato.server.heads import KNOWN_HEAD, Head, Heads
+from mercato.server.heads import KNOWN_HEAD, Heads, KnownHead
 
 
 class LearningConnection(BoundedConnection):
@@ -42,7 +42,7 @@ class LearningConnection(BoundedConnection):
         cycle = self.cycle
         return cycle is None or (cycle.response_complete and cycle.keep_alive)
 
-    def _take(self, head: Head, length: bytes, body: bytes) -> None:
+    def _take(self, head: KnownHead, length: bytes, body: bytes) -> None:
         """Do what the parser's callbacks do for one whole request."""
         self._unset_keepalive_if_required()
         if self._deadline is not None:

@@ -70,7 +70,9 @@ async def mirror(anyio_backend: str) -> AsyncIterator[Site]:
             return JSONResponse("early")
         if request.url.path == "/held":
             await request.app.state.release.wait()
-        request.app.state.connection = request.scope["extensions"]["mercato.transport"].get_protocol()
+        if request.url.path in ("/1s", "/2s"):  # from here on the connection may lie idle for so long
+            connection = request.scope["extensions"]["mercato.transport"].get_protocol()
+            connection.timeout_keep_alive = int(request.url.path[1])
         seen = {
             "path": request.url.path,
             "query": request.url.query,
@@ -179,10 +181,7 @@ async def until_taken() -> None:
 
 async def test_the_end_of_a_body_is_no_request_though_its_head_is_known(mirror: Site):
     """Else one client could have another's request in its own, behind a proxy that shares connections."""
-    inner, own = Sent("/inner", PLAIN, b""), Sent("/own", PLAIN, b"mine")
-    await teach(mirror, inner)
-    looks_like = inner.raw.replace(b"Content-Length: 0", b"Content-Length: %d" % len(own.raw))
-    trap = Sent("/trap", PLAIN, b"begins" + looks_like)
+    trap, looks_like, own = await trap_at(mirror, "/trap")
     async with await connect(mirror) as stream:
         answers = Answers(stream)
         for _ in range(3):
@@ -197,10 +196,7 @@ async def test_the_end_of_a_body_is_no_request_though_its_head_is_known(mirror: 
 
 
 async def test_nor_is_it_where_the_request_was_answered_before_its_end(mirror: Site):
-    inner, own = Sent("/inner", PLAIN, b""), Sent("/own", PLAIN, b"mine")
-    await teach(mirror, inner)
-    looks_like = inner.raw.replace(b"Content-Length: 0", b"Content-Length: %d" % len(own.raw))
-    early = Sent("/early", PLAIN, b"begins" + looks_like)
+    early, looks_like, own = await trap_at(mirror, "/early")
     async with await connect(mirror) as stream:
         answers = Answers(stream)
         await stream.send(early.raw[: -len(looks_like)])
@@ -224,6 +220,14 @@ async def test_a_known_request_waits_for_the_answer_of_the_one_before(mirror: Si
         assert [await answers.next() for _ in range(3)] == [held.seen, known.seen, known.seen]
 
 
+async def trap_at(site: Site, path: str) -> tuple[Sent, bytes, Sent]:
+    """Return a request whose body ends like a known head, that end, and what would be taken for the body below it."""
+    inner, own = Sent("/inner", PLAIN, b""), Sent("/own", PLAIN, b"mine")
+    await teach(site, inner)
+    looks_like = inner.raw.replace(b"Content-Length: 0", b"Content-Length: %d" % len(own.raw))
+    return Sent(path, PLAIN, b"begins" + looks_like), looks_like, own
+
+
 async def teach(site: Site, sent: Sent) -> None:
     """Send a request until its head is known."""
     async with await connect(site) as stream:
@@ -245,10 +249,7 @@ async def test_a_known_head_whose_connection_ends_is_not_taken_for_another(mirro
 
 async def test_a_connection_is_kept_from_its_last_answer_on(mirror: Site):
     async with await connect(mirror) as stream:
-        answers, sent = Answers(stream), Sent("/kept", PLAIN, b"")
-        await stream.send(sent.raw)
-        await answers.next()
-        mirror.app.state.connection.timeout_keep_alive = 2
+        answers, sent = Answers(stream), Sent("/2s", PLAIN, b"")
         await stream.send(sent.raw)
         await answers.next()
         assert await anything_within(stream, 0.2) == b""
@@ -257,6 +258,19 @@ async def test_a_connection_is_kept_from_its_last_answer_on(mirror: Site):
         began = anyio.current_time()
         assert await rest_of(stream) == b""
         assert anyio.current_time() - began > 1.9
+
+
+async def test_a_connection_is_not_idle_while_it_is_answered(mirror: Site):
+    short, held = Sent("/1s", PLAIN, b""), Sent("/held", PLAIN, b"")
+    mirror.app.state.release = anyio.Event()
+    async with await connect(mirror) as stream:
+        answers = Answers(stream)
+        await stream.send(short.raw)
+        assert await answers.next() == short.seen
+        await stream.send(held.raw)
+        assert await anything_within(stream, 1.2) == b""
+        mirror.app.state.release.set()
+        assert await answers.next() == held.seen
 
 
 REQUEST = b"POST /mcp HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}"

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mercato.server.changes import Change
-from mercato.server.heads import KNOWN_HEAD, Head
+from mercato.server.heads import KNOWN_HEAD, KnownHead
 from mercato.tenancy.limits import set_limit
 from tests.server.conftest import ENVELOPE, Site, modern, shake_hands
 
@@ -43,21 +43,21 @@ class Got:
     by_the_lane: bool = field(default=False, compare=False)
 
 
-HEADS: dict[tuple[Any, ...], Head] = {}
+HEADS: dict[tuple[Any, ...], KnownHead] = {}
 """The heads that were sent before, as a server keeps them."""
 
 
-def head_of(sent: Sent) -> Head | None:
+def head_of(sent: Sent) -> KnownHead | None:
     """Return the head of a request as one that is known, with all that was worked out of it the last time."""
     names = [name for name, _ in sent.headers]
     if names.count(b"content-length") != 1 or dict(sent.headers)[b"content-length"] != str(len(sent.body)).encode():
         return None
     place = names.index(b"content-length")
     key = (sent.path, sent.query, place, *(pair for pair in sent.headers if pair[0] != b"content-length"))
-    return HEADS.setdefault(key, Head(scope_of(sent), place))
+    return HEADS.setdefault(key, KnownHead(scope_of(sent), place))
 
 
-async def ask(site: Site, sent: Sent, *, lane: bool, head: Head | None = None) -> Got:
+async def ask(site: Site, sent: Sent, *, lane: bool, head: KnownHead | None = None) -> Got:
     app, lane_of_app, used = site.app, site.app.lane, []
 
     async def lane_that_tells(scope, receive, send):
