@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -52,21 +51,21 @@ class Mercato(Starlette):
     lane: FastLane | None = None
     tracing: Tracing | None = None
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]  # it needs no coroutine of its own
         """Answer a request."""
         if self.tracing is not None and scope["type"] == "http":
-            return self.tracing.serve(self._answer, scope, receive, send)
-        return self._answer(scope, receive, send)
+            return self.tracing.serve(self._way(scope), scope, receive, send)
+        return self._way(scope)(scope, receive, send)
 
     def at_once(self, scope: Scope, body: bytes | bytearray) -> bool:
         """Answer a request that came in one piece without a task of its own; False, with nothing done, for most."""
         return self.lane is not None and self.lane.at_once(scope, body)
 
-    def _answer(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+    def _way(self, scope: Scope) -> ASGIApp:
         lane = self.lane
         if lane is not None and scope["type"] == "http" and scope["method"] == "POST" and is_endpoint(scope["path"]):
-            return lane(scope, receive, send)
-        return super().__call__(scope, receive, send)
+            return lane
+        return super().__call__
 
 
 def create_app(

@@ -22,7 +22,7 @@ LEAST_BODY_BYTES = 16 * 1024
 LEAST_READ_BYTES = 16 * 1024
 """Of what waits for a client: so much must it read in each `unread_timeout_s`."""
 COPIED_BYTES = 16 * 1024
-"""Pieces of an answer that are all shorter are copied into one, which is faster than a list of them."""
+"""The pieces of an answer that is shorter are copied into one, which is faster than a list of them."""
 MOST_PIPELINED = 32
 """Requests that wait behind one that is not answered yet: nobody who means well sends that many."""
 _SPREAD = 0.1
@@ -128,12 +128,13 @@ class BoundedConnection(HttpToolsProtocol):
         cycle = self._answered
         if cycle is None or cycle.scope is not scope or cycle.more_body or cycle.disconnected:
             return None
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         cycle.message_event.clear()
         body, cycle.body = bytes(cycle.body), bytearray()
         return body
 
-    def answer_at_once(self, scope: Scope, status: int, head: bytes, body: Sequence[bytes]) -> bool:
+    def answer_at_once(self, scope: Scope, status: int, head: bytes, body: Sequence[bytes], length: int) -> bool:
         """Hand over a whole answer, its body in pieces; False, with nothing done, where it must go the usual way.
 
         `head` are header lines of ours, which need no check; the usual way costs three times as much. What is set here
@@ -146,7 +147,7 @@ class BoundedConnection(HttpToolsProtocol):
         cycle.response_started = cycle.response_complete = True
         ending = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
         whole = (STATUS_LINE[status], head, ending, *body)
-        if max(map(len, body)) < COPIED_BYTES:
+        if length < COPIED_BYTES:
             cycle.transport.write(b"".join(whole))
         else:
             cycle.transport.writelines(whole)
@@ -178,7 +179,8 @@ class BoundedConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             self._await_reading()
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
@@ -240,15 +242,9 @@ class BoundedConnection(HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
 
     def _begin(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        if not self._is_answered_at_once(cycle, app):
-            HttpToolsProtocol._start_asgi_task(self, cycle, app)
-
-    def _is_answered_at_once(self, cycle: RequestResponseCycle, app: ASGI3Application) -> bool:
         at_once = getattr(app, "at_once", None)
-        if at_once is None or cycle.more_body or not _can_answer(cycle):
-            return False
-        answered: bool = at_once(cycle.scope, cycle.body)
-        return answered
+        if at_once is None or cycle.more_body or not _can_answer(cycle) or not at_once(cycle.scope, cycle.body):
+            HttpToolsProtocol._start_asgi_task(self, cycle, app)
 
     def _unset_keepalive_if_required(self) -> None:
         self._idle_since = None

@@ -30,7 +30,7 @@ from mercato.tenancy.secrets import KeyRing
 from mercato.tools.administration import Administration
 from mercato.tools.arguments import reason_of
 from mercato.tools.call import Call
-from mercato.tools.context import Clock, Connected, Context, Conversation, JobContext, Settings, ToolContext
+from mercato.tools.context import Clock, Connected, Context, Conversation, JobContext, Settings, ToolContext, Watch
 from mercato.tools.errors import NotConnected
 from mercato.tools.moments import Moments
 from mercato.tools.replays import Replays
@@ -119,12 +119,11 @@ class ContextFactory:
 
     def open(self, call: Call, conversation: Conversation, *, read_only: bool) -> OpenContext[ToolContext]:
         """Open the context of a tool's call."""
-        if call.meter is None:
-            call.meter = self._budget.meter(call.access)
+        access, meter = call.access, call.meter
+        if meter is None:
+            meter = call.meter = self._budget.meter(access)
         return OpenContext(
-            ToolContext(
-                self, call.access, call.meter, call.tool.name, call.principal, conversation, read_only=read_only
-            )
+            ToolContext(self, access, meter, call.tool.name, call.principal, conversation, read_only=read_only)
         )
 
     def context(
@@ -144,9 +143,9 @@ class ContextFactory:
         other._database = database
         return other
 
-    def clock(self, seconds: float) -> Clock:
+    def clock(self, seconds: float, watch: Watch | None = None) -> Clock:
         """Return what stops a block after so many seconds."""
-        return Clock(seconds, self._moments)
+        return Clock(seconds, self._moments, watch)
 
     @property
     def http(self) -> httpx.AsyncClient:

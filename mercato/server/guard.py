@@ -29,17 +29,15 @@ class Guard:
         self._limiter = limiter
         self._usage = usage
         self._metrics = metrics
+        self.admitted = usage.admitted
+        """Counts a call of a tenant that the limits have let through; returns when, in seconds since 1970."""
         self._windows: dict[tuple[int, str, str, str], tuple[Limits, tuple[Window, ...]]] = {}
 
     async def admit(self, call: Call) -> None:
         """Let a call through, and count it once. Raises `LimitReached`; never waits for room."""
         if not call.within_limits:
             await self.ask_limits(call.principal, call.access, call.tool)
-        call.admitted_at = self.admitted(call.principal)
-
-    def admitted(self, principal: Principal) -> float:
-        """Count a call that the limits have let through; return when, in seconds since 1970."""
-        return self._usage.admitted(principal.tenant_id)
+        call.admitted_at = self.admitted(call.principal.tenant_id)
 
     async def ask_limits(self, principal: Principal, access: Access, tool: Tool) -> None:
         """Take a call of this tool from every limit that it falls under. Raises `LimitReached`."""

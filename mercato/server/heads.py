@@ -14,21 +14,26 @@ KNOWN_HEAD = "mercato.head"
 """The key of an HTTP scope under which a request has its `KnownHead`, if it has one."""
 MOST_KEPT, LONGEST_BYTES = 1_000, 2_048
 _END, _NAME, _LENGTH = b"\r\n\r\n", b"ength: ", b"\r\ncontent-length: "
+_END_BYTES, _NAME_BYTES = len(_END), len(_NAME)
 _LONGEST_LENGTH = 9
 _TELLING = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 """Headers that say how the request goes on."""
 
 
 class KnownHead:
-    """A head that was parsed, but for the length of the body. `memo` is for whoever works out something of it."""
+    """A head that was parsed, but for the length of the body. `memo` is for whoever works out something of it.
 
-    __slots__ = ("_after", "_before", "memo", "target")
+    An application that never answers requests of this head at once may set `needs_task`, and is not asked again.
+    """
+
+    __slots__ = ("_after", "_before", "memo", "needs_task", "target")
 
     def __init__(self, scope: Scope, place: int) -> None:
         headers = scope["headers"]
         self._before, self._after = tuple(headers[:place]), tuple(headers[place + 1 :])
         self.target = {name: scope[name] for name in ("method", "path", "raw_path", "query_string")}
         self.memo: dict[str, Any] = {}
+        self.needs_task = False
 
     def headers(self, length: bytes) -> list[tuple[bytes, bytes]]:
         """Return the headers of a request whose body is so long."""
@@ -75,11 +80,12 @@ def _parts_of(data: bytes) -> tuple[bytes, bytes, bytes, bytes] | None:
     end = data.find(_END, 0, LONGEST_BYTES)
     if end < 0:
         return None
-    begins = data.find(_NAME, 0, end) + len(_NAME)
-    if begins < len(_NAME):
+    end += _END_BYTES
+    begins = data.find(_NAME, 0, end) + _NAME_BYTES
+    if begins < _NAME_BYTES:
         return None
     ends = data.find(b"\r\n", begins)
-    length, body = data[begins:ends], data[end + len(_END) :]
-    if not length.isdigit() or len(length) > _LONGEST_LENGTH or int(length) != len(body):
+    length, body = data[begins:ends], data[end:]
+    if not length.isdigit() or ends - begins > _LONGEST_LENGTH or int(length) != len(body):
         return None
-    return data[:begins], length, data[ends : end + len(_END)], body
+    return data[:begins], length, data[ends:end], body

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, MutableMapping
+import time
+from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from mercato.tenancy.audit import masked
 _MOMENT_S = 0.05
 _OPENING = b'{"event":"request","logger":"mercato.access","level":"info",'
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
+_Line = tuple[str, str, Mapping[str, Any], int, float, str]
 _KEPT_AS_IT_IS = frozenset({"exc_info", "_record", "_from_structlog"})
 
 
@@ -62,36 +64,49 @@ class AccessLog:
     """Writes a line for each HTTP request.
 
     Where nobody watches, lines go past the chain, which costs fifty times as much (their fields are ours, and hold no
-    secret), and are made and written together a moment later.
+    secret), and are made and written together a moment later: that keeps them out of the way of what is answered.
     """
 
     def __init__(self) -> None:
         self._logger = logging.getLogger("mercato.access")
         self._shown = sys.stderr.isatty()
-        self._waiting: list[dict[str, Any]] = []
+        self._waiting: list[tuple[_Line, float]] = []
         self.count: Callable[[str, int], object] | None = None
         """Told of each request's path and status, also where nothing is logged."""
 
-    def __call__(self, fields: dict[str, Any]) -> None:
-        """Take down a request: its `path`, its `status`, and whatever else is said of it. Keeps `fields`."""
+    def __call__(
+        self, method: str, path: str, said: Mapping[str, Any], status: int, seconds: float, request_id: str
+    ) -> None:
+        """Take down a request that was answered, after so many seconds. `said` is what else is known of it."""
         if self.count is not None:
-            self.count(fields["path"], fields["status"])
+            self.count(path, status)
         if not self._logger.isEnabledFor(logging.INFO):
             return
+        line = method, path, said, status, seconds, request_id
         if self._shown:
-            structlog.stdlib.get_logger("mercato.access").info("request", **fields)
+            structlog.stdlib.get_logger("mercato.access").info("request", **_fields(*line))
             return
         if not self._waiting:
             asyncio.get_running_loop().call_later(_MOMENT_S, self.flush)
-        fields["timestamp"] = datetime.now(UTC)
-        self._waiting.append(fields)
+        self._waiting.append((line, time.time()))
 
     def flush(self) -> None:
         """Write what was taken down."""
         if self._waiting:
-            lines = b"".join([_OPENING + orjson.dumps(fields, option=_OPTIONS)[1:] for fields in self._waiting])
+            lines = [
+                _OPENING
+                + orjson.dumps(_fields(*line) | {"timestamp": datetime.fromtimestamp(at, UTC)}, option=_OPTIONS)[1:]
+                for line, at in self._waiting
+            ]
             self._waiting.clear()
-            sys.stderr.write(lines.decode())
+            sys.stderr.write(b"".join(lines).decode())
+
+
+def _fields(
+    method: str, path: str, said: Mapping[str, Any], status: int, seconds: float, request_id: str
+) -> dict[str, Any]:
+    ms = round(seconds * 1000, 1)
+    return {"method": method, "path": path, **said, "status": status, "ms": ms, "request_id": request_id}
 
 
 def _rendering() -> list[Any]:

@@ -7,7 +7,6 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -15,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mercato.server.logs import AccessLog
 from mercato.server.mcp.messages import error_response
 from mercato.server.site import is_endpoint
 
@@ -42,7 +42,7 @@ def request_id_of(given: bytes | None) -> str:
 class RequestLog:
     """Gives each request an id, which its answer carries as `X-Request-Id`, and logs one line when it is answered."""
 
-    def __init__(self, app: ASGIApp, log: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, app: ASGIApp, log: AccessLog) -> None:
         self._app = app
         self._log = log
 
@@ -71,9 +71,8 @@ class RequestLog:
                 text = f"Internal error. Reference: {request_id}."
                 await error_response(500, -32603, text)(scope, receive, send_with_id)
         finally:
-            duration_ms = round((time.perf_counter() - began) * 1000, 1)
-            line = {"method": scope["method"], "path": scope["path"], **scope["state"].get("said", {})}
-            self._log(line | {"status": status, "ms": duration_ms, "request_id": request_id})
+            seconds, said = time.perf_counter() - began, scope["state"].get("said", {})
+            self._log(scope["method"], scope["path"], said, status, seconds, request_id)
 
 
 class BodyLimit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
+from operator import itemgetter
 from typing import NamedTuple
 
 import orjson
@@ -78,6 +79,9 @@ class Used(NamedTuple):
     cost_cents: int = 0
 
 
+_AT = itemgetter(0)
+
+
 class UsageWriter:
     """Writes batches of records; a month gets its partition before its first record."""
 
@@ -91,7 +95,7 @@ class UsageWriter:
         Raises `TypeError` for values that no JSON can hold.
         """
         values = {"batch": orjson.dumps(batch, default=tuple).decode(), "first_id": first_id}
-        months = months_of(used.at for used in batch)
+        months = months_of(map(_AT, batch))
         try:
             async with self._database.system() as session:
                 connection = await session.connection()
@@ -105,9 +109,11 @@ class UsageWriter:
 
 
 def months_of(times: Iterable[float]) -> frozenset[date]:
-    """Return the first days of the months, in UTC, that these times fall into."""
-    days = {int(time_s) // DAY_S for time_s in times}
-    return frozenset(day_of(day * DAY_S).replace(day=1) for day in days)
+    """Return the first days of the months, in UTC, from the first of these times to the last."""
+    ordered = sorted(times)
+    first, last = day_of(ordered[0]).replace(day=1), day_of(ordered[-1]).replace(day=1)
+    numbers = range(first.year * 12 + first.month - 1, last.year * 12 + last.month)
+    return frozenset(date(number // 12, number % 12 + 1, 1) for number in numbers)
 
 
 def day_of(time_s: float) -> date:

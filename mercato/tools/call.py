@@ -23,7 +23,7 @@ from mercato.tenancy import audit
 from mercato.tenancy.access import Access
 from mercato.tenancy.database import is_outage
 from mercato.tenancy.principal import Principal
-from mercato.tools.context import Client, Clock, Conversation, Handover, InputRequired, Meter, ToolContext
+from mercato.tools.context import Client, Clock, Conversation, Handover, InputRequired, Meter, ToolContext, Watch
 from mercato.tools.errors import (
     AnswerTooLarge,
     ConfirmationNeeded,
@@ -57,7 +57,7 @@ class Call:
     `within_limits` says that the wire form has asked the limits already. `admitted_at` (seconds since 1970) is set once
     the call has been counted. `key` is what the client sent as its idempotency key, `state` names the exchange of
     questions that a modern request goes on with. Without a `delivery` an answer counts as delivered when it is there.
-    With `begin` the call is stored as a task, and runs in the background.
+    With `begin` the call is stored as a task, and runs in the background. `watch` is what looks after it anyway.
     """
 
     tool: Tool
@@ -77,6 +77,7 @@ class Call:
     key: Any = None
     state: str | None = None
     begin: Begin | None = None
+    watch: Watch | None = None
 
 
 class Contexts(Protocol):
@@ -91,7 +92,7 @@ class Contexts(Protocol):
     ) -> AbstractAsyncContextManager[ToolContext]:
         """Open the context."""
 
-    def clock(self, seconds: float) -> Clock:
+    def clock(self, seconds: float, watch: Watch | None = None) -> Clock:
         """Return what stops a block after so many seconds."""
 
 
@@ -125,59 +126,57 @@ async def call_tool(call: Call, contexts: Contexts, guard: Guard) -> Outcome:
             return Outcome(error=reached)
     began, code, size = time.perf_counter(), CANCELLED, 0
     try:
-        outcome = await _attempt(call, contexts)
+        try:
+            outcome = await _run(call, contexts)
+        except InputRequired as pause:
+            outcome = Outcome(raw=pause.result)
+        except Repeated as repeated:
+            outcome = repeated.first
+        except ToolError as error:
+            outcome = Outcome(error=error)
+        except MCPError:  # a raw tool speaks the protocol itself
+            code = "protocol_error"
+            raise
+        except Handover:  # it runs once more, and is taken down then
+            code = HANDED_OVER
+            raise
+        except BaseException as error:  # the edge: whatever a plugin raises ends here
+            if _is_not_the_tools(error):
+                raise
+            outcome = _unforeseen(call, error)
         code, size = outcome.code, outcome.size
         return outcome
-    except MCPError:  # a raw tool speaks the protocol itself
-        code = "protocol_error"
-        raise
-    except Handover:  # it runs once more, and is taken down then
-        code = HANDED_OVER
-        raise
     finally:
         if code is not HANDED_OVER:
             guard.settle(call, code, size, time.perf_counter() - began)
 
 
-async def _attempt(call: Call, contexts: Contexts) -> Outcome:
-    try:
-        return await _run(call, contexts)
-    except InputRequired as pause:
-        return Outcome(raw=pause.result)
-    except Repeated as repeated:
-        return repeated.first
-    except ToolError as error:
-        return Outcome(error=error)
-    except (MCPError, Handover):
-        raise
-    except BaseException as error:  # the edge: whatever a plugin raises ends here
-        if _is_not_the_tools(error):
-            raise
-        if is_outage(error):
-            log.warning("the database does not answer", tool=call.tool.name, error=type(error).__name__)
-            return Outcome(error=_outage(call))
-        return Outcome(error=_fault(call, error))
+def _unforeseen(call: Call, error: BaseException) -> Outcome:
+    if is_outage(error):
+        log.warning("the database does not answer", tool=call.tool.name, error=type(error).__name__)
+        return Outcome(error=_outage(call))
+    return Outcome(error=_fault(call, error))
 
 
 def _run(call: Call, contexts: Contexts) -> Awaitable[Outcome]:
-    arguments = dict(call.arguments)
-    if call.tool.destructive:
+    tool, arguments = call.tool, dict(call.arguments)
+    if tool.destructive:
         arguments.pop("confirm", None)
-    if call.tool.is_raw:
+    if tool.is_raw:
         return _run_raw(call, contexts, arguments)
-    parsed = call.tool.parse(arguments)
+    parsed = tool.parse(arguments)
     if call.begin is not None:
         return _begin(call, contexts, call.begin, arguments, parsed)
-    if call.tool.read_only:
+    if tool.read_only:
         return _read(call, contexts, parsed)
     return _write(call, contexts, arguments, parsed)
 
 
 async def _read(call: Call, contexts: Contexts, parsed: Mapping[str, Any]) -> Outcome:
-    conversation = Conversation(call.client)
+    tool, conversation = call.tool, Conversation(call.client)
     async with contexts.open(call, conversation, read_only=True) as ctx:
-        with contexts.clock(call.tool.timeout_s) as conversation.clock:
-            value = await call.tool.function(ctx, **parsed)
+        with contexts.clock(tool.timeout_s, call.watch) as conversation.clock:
+            value = await tool.function(ctx, **parsed)
             return _answer(value, _serialised(call, value))
         raise _timed_out(call)
 
@@ -263,7 +262,7 @@ def _visible(text: str) -> str:
 async def _within_time(
     call: Call, contexts: Contexts, conversation: Conversation | None, running: Awaitable[Any]
 ) -> Any:
-    with contexts.clock(call.tool.timeout_s) as clock:
+    with contexts.clock(call.tool.timeout_s, call.watch) as clock:
         if conversation is not None:
             conversation.clock = clock
         return await running

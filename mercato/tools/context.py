@@ -21,7 +21,7 @@ from mercato.tenancy.tenants import Tenant
 from mercato.tools.administration import Administration
 from mercato.tools.arguments import reason_of
 from mercato.tools.errors import Declined
-from mercato.tools.moments import MOMENT_S, Moments
+from mercato.tools.moments import MOMENT_S, Lasting, Moments
 from mercato.tools.schema import Schema, input_schema
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -96,28 +96,51 @@ class Host(Protocol):
         """Write down how far a run of a job is."""
 
 
+class Watch(Protocol):
+    """What looks whether a call lasts anyway, and tells the call's clock, which needs no look of its own then."""
+
+    task: asyncio.Task[Any] | None
+    """The task that runs the call."""
+    clock: Lasting | None
+    """Who is told, besides itself, when the call has lasted a moment."""
+    lasts: bool
+    """Whether it has."""
+
+
 class Clock:
     """Stops what runs in its block after some seconds, and can be paused: `asyncio.timeout` at a fraction of the cost.
 
     The block ends with `is_over` set instead of an exception of its own; whoever made it says what that means. What
-    lasts for a moment only never has a timer.
+    lasts for a moment only never has a timer. With a `watch` it may stop it by a moment too late.
     """
 
-    __slots__ = ("_left_s", "_moments", "_task", "_timer", "is_over")
+    __slots__ = ("_left_s", "_moments", "_task", "_timer", "_watch", "is_over")
 
-    def __init__(self, seconds: float, moments: Moments) -> None:
+    def __init__(self, seconds: float, moments: Moments, watch: Watch | None = None) -> None:
         self._left_s = seconds
         self._moments = moments
+        self._watch = watch
         self._timer: asyncio.TimerHandle | None = None
         self.is_over = False
 
     def __enter__(self) -> Clock:
-        self._task = self._moments.task
-        self._moments.begin(self)
+        watch = self._watch
+        if watch is None:
+            self._task = self._moments.begin(self)
+        else:
+            self._task, watch.clock = watch.task, self
+            if watch.lasts:
+                self.go_on()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        self.pause()
+        if self._watch is None:
+            self._moments.end(self)
+        else:
+            self._watch.clock = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if not self.is_over or self._task is None:
             return False
         # Somebody else may have cancelled it too: then that goes on.
@@ -125,18 +148,20 @@ class Clock:
 
     def has_lasted(self) -> None:
         """A moment is over: from now on it has a timer of its own."""
-        self._left_s -= MOMENT_S
+        if self._watch is None:
+            self._left_s -= MOMENT_S
         self.go_on()
 
     def pause(self) -> None:
         """Let no time pass."""
-        began = self._moments.end(self)
-        if began is not None:
-            self._left_s -= time.monotonic() - began
-        elif self._timer is not None:
+        if self._timer is not None:
             self._left_s = self._timer.when() - asyncio.get_running_loop().time()
             self._timer.cancel()
             self._timer = None
+        elif self._watch is not None:
+            self._watch.clock = None
+        elif (began := self._moments.end(self)) is not None:
+            self._left_s -= time.monotonic() - began
 
     def go_on(self) -> None:
         """Let time pass again."""

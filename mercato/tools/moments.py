@@ -25,18 +25,15 @@ class Moments:
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    @property
-    def task(self) -> asyncio.Task[Any] | None:
-        """The task that runs. To ask with the loop at hand is twice as fast."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        return asyncio.current_task(self._loop)
-
-    def begin(self, thing: Lasting) -> None:
-        """Begin to look at something."""
+    def begin(self, thing: Lasting) -> asyncio.Task[Any] | None:
+        """Begin to look at something; return the task that runs."""
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         self._fresh[thing] = time.monotonic()
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._moment_s, self._look)
+            self._timer = loop.call_later(self._moment_s, self._look)
+        return asyncio.current_task(loop)
 
     def end(self, thing: Lasting) -> float | None:
         """Look at it no more; return when it began, or None where it has been told that it lasted."""

@@ -128,8 +128,10 @@ async def test_a_category_that_is_switched_off_is_off_at_the_very_next_call(site
 
 
 @pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether each request that came in one piece was answered as it came in."""
+def at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each request that came in one piece was answered as it came in. No lease ends meanwhile."""
+    now = site.runtime.limiter._clock()
+    monkeypatch.setattr(site.runtime.limiter, "_clock", lambda: now)
     answered: list[bool] = []
     whole = FastLane.at_once
 

@@ -125,7 +125,7 @@ class Said(BaseModel):
 class Steps:
     """What a call goes through, each step taken down; it stands for contexts, the Guard, replays and the client."""
 
-    def clock(self, seconds):
+    def clock(self, seconds, watch=None):
         return Clock(seconds, Moments())
 
     can_ask = True

@@ -92,22 +92,23 @@ class Directory:
             return None
         if credential.kind == "session":
             return Caller(principal, access, reach)
-        key = _place_of(credential.text.encode(errors="surrogatepass"))
+        key = place_of(credential.text.encode(errors="surrogatepass"))
         kept = self._callers.get((key, path))
         if kept is not None and kept.principal is principal and kept.access is access:
             return kept
         caller = Caller(principal, access, reach)
         until = min(self._principals.until(key), self._access.until(principal.tenant_id))
+        if principal.expires_at is not None:
+            until = min(until, time.monotonic() + (principal.expires_at - utc_now()).total_seconds())
         self._callers.put((key, path), caller, generation, until)
         return caller
 
-    def at_hand(self, text: bytes, path: str) -> Caller | None:
-        """Return the caller of a key or token that was looked up a moment ago and is still good: at once, or None."""
-        caller = self._callers.get((_place_of(text), path))
-        if caller is None:
-            return None
-        expires_at = caller.principal.expires_at
-        return caller if expires_at is None or expires_at > utc_now() else None
+    def at_hand(self, place: bytes, path: str) -> Caller | None:
+        """Return the caller of a key or token that was looked up a moment ago and is still good: at once, or None.
+
+        `place` is the credential's `place_of`.
+        """
+        return self._callers.get((place, path))
 
     async def access(self, tenant_id: int) -> Access | None:
         """Return what a tenant has on; None where it was removed."""
@@ -116,7 +117,7 @@ class Directory:
     async def _known(self, credential: Credential) -> _Known | None:
         if credential.kind == "session":  # people change tenants and sign out; what pages ask is not worth keeping
             return await self._by_session(credential.text)
-        key = _place_of(credential.text.encode(errors="surrogatepass"))
+        key = place_of(credential.text.encode(errors="surrogatepass"))
         return await self._principals.find(key, lambda: self._by_key_or_token(credential.text))
 
     async def _by_key_or_token(self, text: str) -> _Known | None:
@@ -143,8 +144,11 @@ class Directory:
             self._principals.forget(lambda known: change.tenant_id in {0, known.principal.tenant_id})
 
 
-def _place_of(credential: bytes) -> bytes:
-    """Return where a credential is kept, which does not tell it. SHA-256 comes from OpenSSL, and begins more slowly."""
+def place_of(credential: bytes) -> bytes:
+    """Return where the caller of a credential is kept, which does not tell it.
+
+    SHA-256 comes from OpenSSL, and begins more slowly.
+    """
     return hashlib.blake2b(credential).digest()
 
 

@@ -29,15 +29,18 @@ class Leases:
     def take_all(self, windows: Sequence[Window], now: float) -> bool:
         """Take one of each, or nothing. Every call comes by here: it looks plain because that is fast."""
         kept = self._kept
-        held = []
         for window in windows:
             lease = kept.get(window.place)
             if lease is None or lease.left < 1 or lease.until <= now:
-                return False
-            held.append(lease)
-        for lease in held:
+                break
             lease.left -= 1
-        return True
+        else:
+            return True
+        for taken in windows:
+            if taken is window:
+                return False
+            kept[taken.place].left += 1
+        return False
 
     def take(self, window: Window, now: float) -> Lease | None:
         """Take one; return the lease that it is of, in case that it must be put back."""

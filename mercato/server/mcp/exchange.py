@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from types import coroutine
 from typing import Any
 
 from starlette.types import Message as AsgiMessage
@@ -15,11 +16,12 @@ from mercato.server.mcp.frames import PING, STREAM_HEADERS, frame
 from mercato.server.mcp.messages import limit_body
 from mercato.server.mcp.plain import Plain
 from mercato.tools.errors import LimitReached
-from mercato.tools.moments import Moments
+from mercato.tools.moments import Lasting, Moments
 
 STREAM_AFTER_S = 15
 """From when on an answer becomes an event stream with comments, so that no proxy takes the connection for dead."""
 _NONE: dict[str, Any] = {}
+_LINES = b"content-length: %d\r\ncontent-type: application/json\r\nx-request-id: %b\r\n"
 Pieces = Sequence[bytes]
 """A body in pieces: a list of tools is long, and is copied into the kernel only."""
 
@@ -32,18 +34,20 @@ class Exchange:
         "_is_modern",
         "_moments",
         "_streaming",
-        "_task",
         "_timer",
         "_watcher",
         "began",
+        "clock",
         "is_cancelled",
         "is_gone",
+        "lasts",
         "receive",
         "request_bytes",
         "request_id",
         "scope",
         "send",
         "status",
+        "task",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str, request_bytes: int) -> None:
@@ -59,7 +63,9 @@ class Exchange:
         self._streaming: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[Any] | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.clock: Lasting | None = None
+        self.lasts = False
         self._delivery: Delivery | None = None
         self._moments: Moments
         self._is_modern: bool
@@ -71,13 +77,12 @@ class Exchange:
 
     def begin(self, moments: Moments, *, is_modern: bool) -> None:
         """Begin to run a call. After a moment its client is watched: one of the modern era that leaves cancels it."""
-        self._task = moments.task
         self._moments, self._is_modern = moments, is_modern
-        moments.begin(self)
+        self.task = moments.begin(self)
 
     def end(self) -> None:
         """Watch no more: the call is over, and what cancels it now comes too late."""
-        self._task = None
+        self.task = None
         if self._moments.end(self) is None:
             if self._timer is not None:
                 self._timer.cancel()
@@ -86,19 +91,22 @@ class Exchange:
 
     def has_lasted(self) -> None:
         """Begin to watch the client, and to think of proxies in between."""
+        self.lasts = True
+        if self.clock is not None:
+            self.clock.has_lasted()
         self._timer = asyncio.get_running_loop().call_later(STREAM_AFTER_S, self._begin_streaming)
         self._watcher = asyncio.create_task(self._watch())
 
     def cancel(self) -> None:
         """Cancel the call."""
-        if self._task is not None and not self.is_cancelled:
+        if self.task is not None and not self.is_cancelled:
             self.is_cancelled = True
-            self._task.cancel()
+            self.task.cancel()
 
     async def end_cancelled(self, plain: Plain) -> None:
         """Answer a call that was cancelled; where its client is gone nobody reads it."""
-        if self._task is not None:
-            self._task.uncancel()
+        if self.task is not None:
+            self.task.uncancel()
         if self._delivery is not None:
             self._delivery.settled(False)
         if self.is_gone:
@@ -124,9 +132,8 @@ class Exchange:
 
     async def send_result(self, pieces: Pieces) -> None:
         """Answer a call, as JSON or, where it took long, as the last event of its stream."""
-        # One turn of the loop: the admission of this call leaves before its answer, and a client that left is seen.
-        await asyncio.sleep(0)
-        was_open = not self.is_gone and is_open(self.scope)
+        await _turn()
+        was_open = self._delivery is not None and not self.is_gone and is_open(self.scope)
         if self._streaming is not None:
             self._streaming.cancel()
         if self.status == 0:
@@ -147,18 +154,22 @@ class Exchange:
         """Answer with JSON without waiting; False, with nothing sent, where the connection cannot."""
         self.status = status
         at_once = self.scope.get("extensions", _NONE).get(AT_ONCE)
-        return at_once is not None and at_once(self.scope, status, self._lines(pieces, retry_after_s), pieces)
+        if at_once is None:
+            return False
+        length = sum(map(len, pieces))
+        answered: bool = at_once(self.scope, status, self._lines(length, retry_after_s), pieces, length)
+        return answered
 
     async def _send_json(self, status: int, pieces: Pieces, retry_after_s: int | None = None) -> None:
-        headers = [tuple(line.split(b": ", 1)) for line in self._lines(pieces, retry_after_s).split(b"\r\n")[:-1]]
+        lines = self._lines(sum(map(len, pieces)), retry_after_s).split(b"\r\n")
+        headers = [tuple(line.split(b": ", 1)) for line in lines[:-1]]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": b"".join(pieces)})
 
-    def _lines(self, pieces: Pieces, retry_after_s: int | None) -> bytes:
+    def _lines(self, length: int, retry_after_s: int | None) -> bytes:
         """Return the lines of the head."""
-        waits = b"" if retry_after_s is None else b"retry-after: %d\r\n" % retry_after_s
-        head = b"%bcontent-length: %d\r\ncontent-type: application/json\r\nx-request-id: %b\r\n"
-        return head % (waits, sum(map(len, pieces)), self.request_id.encode())
+        lines = _LINES % (length, self.request_id.encode())
+        return lines if retry_after_s is None else b"retry-after: %d\r\n%b" % (retry_after_s, lines)
 
     async def _watch(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
@@ -181,16 +192,24 @@ class Exchange:
             await asyncio.sleep(STREAM_AFTER_S)
 
 
+@coroutine
+def _turn() -> Generator[None, None, None]:
+    """Let one turn of the loop pass: the admission of a call leaves before its answer, and a client that left is seen.
+
+    What `asyncio.sleep(0)` does, which does more.
+    """
+    yield
+
+
 def result_message(plain: Plain, result: bytes) -> Pieces:
     """Return the message that carries a result."""
     return b'{"jsonrpc":"2.0","id":', plain.id, b',"result":', result, b"}"
 
 
-def whole_of(scope: Scope) -> list[AsgiMessage] | None:
-    """Return a body that has come already, as its only piece: without waiting, which costs more than to read it."""
-    body_at_once = scope.get("extensions", _NONE).get(BODY)
-    body = None if body_at_once is None else body_at_once(scope)
-    return None if body is None else [{"type": "http.request", "body": body}]
+def whole_of(scope: Scope) -> bytes | None:
+    """Return a body that has come already: without waiting, which costs more than to read it."""
+    at_once: Callable[[Scope], bytes | None] | None = scope.get("extensions", _NONE).get(BODY)
+    return None if at_once is None else at_once(scope)
 
 
 async def pieces_of(receive: Receive) -> list[AsgiMessage]:
@@ -203,10 +222,11 @@ async def pieces_of(receive: Receive) -> list[AsgiMessage]:
     return pieces
 
 
-def again(pieces: list[AsgiMessage], receive: Receive) -> Receive:
-    """Return a `receive` that gives the pieces once more."""
+def again(pieces: Sequence[AsgiMessage], body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives a body once more: in its pieces, or, where it has none, as a whole."""
+    left = [*pieces] or [{"type": "http.request", "body": body}]
 
     async def replay() -> AsgiMessage:
-        return pieces.pop(0) if pieces else await receive()
+        return left.pop(0) if left else await receive()
 
     return replay

@@ -107,7 +107,9 @@ class Handlers:
             **_of_http(ctx),
         )
         self._background(ctx, call, client)
-        return (await self.run(call)).result()
+        outcome = await self.run(call)
+        await self.tell_changed(call, outcome)
+        return outcome.result()
 
     def _background(self, ctx: Ctx, call: Call, client: HandshakeChannel | EnvelopeChannel) -> None:
         """Make a call a task, where its tool may be one and the client takes it. Raises `MCPError` where it must be."""
@@ -118,12 +120,14 @@ class Handlers:
         elif call.tool.task == "required":
             raise not_declared()
 
-    async def run(self, call: Call) -> Outcome:
-        """Run a call, whichever way it came, and tell who is subscribed to what it changed."""
-        outcome = await call_tool(call, self._contexts, self._guard)
+    def run(self, call: Call) -> Awaitable[Outcome]:
+        """Run a call, whichever way it came. If something was changed, whoever runs it then tells of that."""
+        return call_tool(call, self._contexts, self._guard)
+
+    async def tell_changed(self, call: Call, outcome: Outcome) -> None:
+        """Tell who is subscribed to what a call changed."""
         for uri in outcome.changed:
             await self._changes.publish(Change("resource", call.access.tenant.id, uri))
-        return outcome
 
     async def list_resources(self, ctx: Ctx, params: mcp.PaginatedRequestParams | None) -> mcp.ListResourcesResult:
         """List the resources that have one URI."""

@@ -56,6 +56,8 @@ class UsageLedger:
     def __init__(self, database: Database, redis: Redis, redis_url: str) -> None:
         self._writer = UsageWriter(database)
         self._admissions = AdmissionCounter(redis, redis_url)
+        self.admitted = self._admissions.count
+        """Counts a call that was let in; returns when, in seconds since 1970, which its record must carry."""
         self._waiting: deque[Used] = deque()
         self._batch: _Batch | None = None
         self._next_id = secrets.randbelow(_LARGEST_START)
@@ -64,10 +66,6 @@ class UsageLedger:
         self._writing: asyncio.Task[None] | None = None
         self._away = self._dropping = False
         self.batches = self.written = self.dropped = 0
-
-    def admitted(self, tenant_id: int) -> float:
-        """Count a call that was let in; return when, in seconds since 1970, which its record must carry."""
-        return self._admissions.count(tenant_id)
 
     def push(self) -> None:
         """Hand what was counted to the kernel now, instead of in the next turn of the event loop.
@@ -144,9 +142,13 @@ class UsageLedger:
                 await asyncio.sleep(_RETRY_S)
 
     def _take(self) -> _Batch:
-        count = min(len(self._waiting), _MOST_AT_ONCE)
-        batch = _Batch(self._next_id, [self._waiting.popleft() for _ in range(count)])
-        self._next_id += count
+        if len(self._waiting) <= _MOST_AT_ONCE:
+            records = list(self._waiting)
+            self._waiting.clear()
+        else:
+            records = [self._waiting.popleft() for _ in range(_MOST_AT_ONCE)]
+        batch = _Batch(self._next_id, records)
+        self._next_id += len(records)
         return batch
 
     async def _write(self, batch: _Batch) -> None:

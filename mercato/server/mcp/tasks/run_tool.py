@@ -28,7 +28,7 @@ from mercato.tenancy.principal_reference import find_principal
 from mercato.tenancy.secrets import KeyRing
 from mercato.tenancy.tasks import Exchange
 from mercato.tools.call import Call, call_tool
-from mercato.tools.context import Clock, Conversation, Handover, Meter, ToolContext
+from mercato.tools.context import Clock, Conversation, Handover, Meter, ToolContext, Watch
 from mercato.tools.errors import AnswerTooLarge, ToolError, Unavailable
 from mercato.tools.outcome import INPUT_REQUIRED, Outcome
 
@@ -182,7 +182,7 @@ class _Opens(Protocol):
     def open(self, call: Call, conversation: Conversation, *, read_only: bool) -> Any:
         """Open one."""
 
-    def clock(self, seconds: float) -> Clock:
+    def clock(self, seconds: float, watch: Watch | None = None) -> Clock:
         """Return what stops a block."""
 
 
@@ -201,8 +201,8 @@ class _Contexts:
         self._spent.meter = call.meter
         return opened
 
-    def clock(self, seconds: float) -> Clock:
-        return self._contexts.clock(seconds)
+    def clock(self, seconds: float, watch: Watch | None = None) -> Clock:
+        return self._contexts.clock(seconds, watch)
 
 
 @job(
