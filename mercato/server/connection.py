@@ -19,6 +19,9 @@ IGNORED_PIECE_BYTES, IGNORED_PAUSE_S = 64 * 1024, 0.005
 """After so much of such a body at once the next is left for a while: there are others to be served."""
 LEAST_BODY_BYTES = 16 * 1024
 """Nobody is woken for less of a body that goes on: a body that drips in would cost a turn of its application each."""
+SMALL_PIECE_BYTES, MOST_SMALL_PIECES = 64, 8
+"""Of a head or a body: no network makes many so small. Who sends more of them is read a while after each."""
+REST_S = 0.5
 LEAST_READ_BYTES = 16 * 1024
 """Of what waits for a client: so much must it read in each `unread_timeout_s`."""
 COPIED_BYTES = 16 * 1024
@@ -77,6 +80,8 @@ class BoundedConnection(HttpToolsProtocol):
     """The scope of the last request that has come in wholly."""
     _head_bytes = 0
     _ignored_bytes = 0
+    _small_pieces = 0
+    _rest: asyncio.TimerHandle | None = None
     _deadline: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
     _idle_since: float | None = None
@@ -224,6 +229,8 @@ class BoundedConnection(HttpToolsProtocol):
             self.timeout_keep_alive_task.cancel()
         self._forget_deadline()
         self._forget_unread()
+        if self._rest is not None:
+            self._rest.cancel()
         if self._answered is not None and not self._answered.response_complete:
             self._answered.disconnected = True
             self._answered.message_event.set()
@@ -280,6 +287,26 @@ class BoundedConnection(HttpToolsProtocol):
             self._end()
         elif self._deadline is None:
             self._await(self.head_timeout_s if self._in_head else self.body_timeout_s)
+        elif len(data) < SMALL_PIECE_BYTES:
+            self._small_pieces += 1
+            if self._small_pieces > MOST_SMALL_PIECES and self._rest is None:
+                self._read_after_a_rest(self._deadline)
+
+    def _read_after_a_rest(self, deadline: asyncio.TimerHandle) -> None:
+        """Leave what comes next for a while: many that drip in step would hold up the others in one moment.
+
+        The deadline stays as it is, and what has come by then is read before it.
+        """
+        rest_s = REST_S * (1 + random.random())  # noqa: S311  # no secret
+        rest_s = min(rest_s, deadline.when() - self.loop.time() - REST_S / 10)
+        if rest_s > 0 and not self.flow.read_paused and not self.transport.is_closing():
+            self.transport.pause_reading()
+            self._rest = self.loop.call_later(rest_s, self._end_rest)
+
+    def _end_rest(self) -> None:
+        self._rest = None
+        if not self.flow.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _read_on_later(self) -> None:
         self.flow.pause_reading()
@@ -337,7 +364,7 @@ class BoundedConnection(HttpToolsProtocol):
     def _forget_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-            self._deadline = None
+            self._deadline, self._small_pieces = None, 0
 
     def _forget_unread(self) -> None:
         if self._unread is not None:

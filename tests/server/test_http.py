@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from mercato.server import connection
 from mercato.server.connection import BoundedConnection
+from mercato.server.learning_connection import LearningConnection
 from mercato.tenancy.tenants import Tenant
 from tests.server.conftest import Site, listening
 
@@ -147,6 +148,55 @@ async def test_a_body_that_drips_in_wakes_nobody_until_there_is_much_of_it_or_it
             assert await anything_within(stream, 0.02) == b""
         await stream.send(b"g" * 7)
         assert (await stream.receive()).endswith(b"[%d, 9]" % least)
+
+
+async def test_who_drips_is_read_after_a_while_and_everything_that_came_in_time_counts(
+    plain: Site, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(connection, "REST_S", 1)
+    monkeypatch.setattr(BoundedConnection, "body_timeout_s", 0.5)
+    pieces: list[bytes] = []
+    whole = LearningConnection.data_received
+
+    def noted(self: LearningConnection, data: bytes) -> None:
+        pieces.append(data)
+        whole(self, data)
+
+    monkeypatch.setattr(LearningConnection, "data_received", noted)
+    body = b"drip" * 25
+    async with await connect(plain) as stream:
+        await stream.send(b"POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body))
+        for at in range(len(body)):
+            seen = len(pieces)
+            await stream.send(body[at : at + 1])
+            while at < connection.MOST_SMALL_PIECES and len(pieces) == seen:
+                await anyio.lowlevel.checkpoint()
+        answer = b""
+        with anyio.fail_after(5):
+            while not answer.endswith(body):
+                answer += await stream.receive()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert len(pieces) <= connection.MOST_SMALL_PIECES + 4
+    assert b"".join(pieces).endswith(body)
+
+
+async def test_who_goes_on_to_drip_has_no_more_time_for_it(plain: Site, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(connection, "REST_S", 0.02)
+    monkeypatch.setattr(BoundedConnection, "body_timeout_s", 0.2)
+    async with await connect(plain) as stream:
+        await stream.send(b"POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n")
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as dripping:
+
+                async def drip() -> None:
+                    while True:
+                        await stream.send(b"a")
+                        await anyio.lowlevel.checkpoint()
+
+                dripping.start_soon(drip)
+                answer = await stream.receive()
+                dripping.cancel_scope.cancel()
+    assert answer.startswith(b"HTTP/1.1 408")
 
 
 async def test_a_body_without_end_is_refused_and_ends_the_connection(
