@@ -18,7 +18,7 @@ MOST_IGNORED_BYTES = 16 * 1024 * 1024
 IGNORED_PIECE_BYTES, IGNORED_PAUSE_S = 64 * 1024, 0.005
 """After so much of such a body at once the next is left for a while: there are others to be served."""
 LEAST_BODY_BYTES = 16 * 1024
-"""Nobody is woken for less of a body that goes on: a body that drips in would cost a turn of its application each."""
+"""For less of a body that goes on nobody is asked for an answer, or woken: what drips in would cost a turn each."""
 SMALL_PIECE_BYTES, MOST_SMALL_PIECES = 64, 8
 """Of a head or a body: no network makes many so small. Who sends more of them is read a while after each."""
 REST_S = 0.5
@@ -54,7 +54,8 @@ class _Flow(FlowControl):
 class BoundedConnection(HttpToolsProtocol):
     """uvicorn's protocol with deadlines: for the head of a request, for its body, and for reading the answer.
 
-    A request that comes in one piece, as nearly all do, starts no timer. The time in which we do not read is not the
+    A request that comes in one piece, as nearly all do, starts no timer. One whose body is short is passed on when all
+    of it is there. The time in which we do not read is not the
     client's: while an earlier request of the same connection is answered, or the application has enough for now.
 
     Each request finds the transport in `scope["extensions"]["mercato.transport"]`, and in `mercato.body` and
@@ -73,7 +74,7 @@ class BoundedConnection(HttpToolsProtocol):
     _may_have_blanks = True
     _is_receiving = False
     _unstarted: tuple[RequestResponseCycle, ASGI3Application] | None = None
-    """The request whose head has just come, and perhaps its body."""
+    """The request whose head has come, and nobody has been asked for an answer yet."""
     _answered: RequestResponseCycle | None = None
     """The request that is being answered; others may wait behind it."""
     _ended: Any = None
@@ -110,7 +111,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._await_rest(data, begun=self._ended is not before)
         elif self._deadline is not None:
             self._forget_deadline()
-        if self._unstarted is not None:
+        if self._unstarted is not None and _is_due(self._unstarted[0]):
             (cycle, app), self._unstarted = self._unstarted, None
             self._begin(cycle, app)
 
@@ -238,7 +239,7 @@ class BoundedConnection(HttpToolsProtocol):
         super().connection_lost(exc)
         # The last request holds this connection, and would be held by it: a ring that only the collector could end.
         self.cycle = self.scope = None  # type: ignore[assignment]  # as before the first request
-        self._answered = self._ended = None
+        self._answered = self._ended = self._unstarted = None
         self._extensions = {}
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
@@ -332,6 +333,7 @@ class BoundedConnection(HttpToolsProtocol):
         else:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+            self._unstarted = None
             self._end(_TOO_LATE)
 
     def _is_held_up(self) -> bool:
@@ -370,6 +372,14 @@ class BoundedConnection(HttpToolsProtocol):
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
+
+
+def _is_due(cycle: RequestResponseCycle) -> bool:
+    """Whether an answer can be looked for: there is all of the body or much of it, or will be too much or none."""
+    if not cycle.more_body or len(cycle.body) >= LEAST_BODY_BYTES or cycle.waiting_for_100_continue:
+        return True
+    declared = dict(cycle.scope["headers"]).get(b"content-length", b"0")
+    return int(declared) > LEAST_BODY_BYTES
 
 
 def _can_answer(cycle: RequestResponseCycle) -> bool:

@@ -51,9 +51,14 @@ async def plain(anyio_backend: str) -> AsyncIterator[Site]:
     async def pieces(request: Request) -> Response:
         return PlainTextResponse(str([len(piece) async for piece in request.stream() if piece]))
 
+    async def asked(request: Request) -> Response:
+        request.app.state.asked.set()
+        return PlainTextResponse(await request.body())
+
     def make(port: int) -> Starlette:
         app = Starlette(
             routes=[
+                Route("/asked", asked, methods=["POST"]),
                 Route("/held", held),
                 Route("/big", big),
                 Route("/stream", stream),
@@ -133,10 +138,36 @@ async def test_a_body_that_does_not_come_is_answered_408(site: Site, acme: Tenan
 async def test_a_body_is_not_waited_for_once_its_request_is_answered(site: Site, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(BoundedConnection, "body_timeout_s", 0.05)
     async with await connect(site) as stream:
-        await stream.send(b"POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
+        await stream.send(b"POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n\r\n{")
         received = await rest_of(stream)
     assert received.startswith(b"HTTP/1.1 401 ")
     assert received.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize(
+    ("begun", "ending", "asks_before_the_end"),
+    [
+        (b"content-length: 9\r\n\r\nabc", b"defghi", False),
+        (b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n", b"6\r\ndefghi\r\n0\r\n\r\n", False),
+        (b"content-length: 9\r\nexpect: 100-continue\r\n\r\n", b"abcdefghi", True),
+        (b"content-length: 20000\r\n\r\nabc", b"d" * 19_997, True),
+    ],
+)
+async def test_nobody_is_asked_before_a_short_body_is_there(
+    plain: Site, begun: bytes, ending: bytes, asks_before_the_end: bool
+):
+    plain.app.state.asked = anyio.Event()
+    async with await connect(plain) as stream:
+        await stream.send(b"POST /asked HTTP/1.1\r\nhost: localhost\r\n" + begun)
+        with anyio.move_on_after(5 if asks_before_the_end else 0.05):
+            await plain.app.state.asked.wait()
+        assert plain.app.state.asked.is_set() is asks_before_the_end
+        await stream.send(ending)
+        answer = b""
+        with anyio.fail_after(5):
+            while not answer.endswith((b"abcdefghi", b"d" * 10)):
+                answer += await stream.receive()
+    assert b"HTTP/1.1 200" in answer
 
 
 async def test_a_body_that_drips_in_wakes_nobody_until_there_is_much_of_it_or_its_end(plain: Site):

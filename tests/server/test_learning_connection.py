@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from mercato.server.connection import LEAST_BODY_BYTES
 from mercato.server.heads import KNOWN_HEAD, LONGEST_BYTES, MOST_KEPT, Heads
 from tests.server.conftest import Site, listening
 from tests.server.test_http import anything_within, connect, rest_of
@@ -196,7 +197,7 @@ async def test_the_end_of_a_body_is_no_request_though_its_head_is_known(mirror: 
 
 
 async def test_nor_is_it_where_the_request_was_answered_before_its_end(mirror: Site):
-    early, looks_like, own = await trap_at(mirror, "/early")
+    early, looks_like, own = await trap_at(mirror, "/early", b"a" * LEAST_BODY_BYTES)
     async with await connect(mirror) as stream:
         answers = Answers(stream)
         await stream.send(early.raw[: -len(looks_like)])
@@ -220,12 +221,12 @@ async def test_a_known_request_waits_for_the_answer_of_the_one_before(mirror: Si
         assert [await answers.next() for _ in range(3)] == [held.seen, known.seen, known.seen]
 
 
-async def trap_at(site: Site, path: str) -> tuple[Sent, bytes, Sent]:
+async def trap_at(site: Site, path: str, begins: bytes = b"begins") -> tuple[Sent, bytes, Sent]:
     """Return a request whose body ends like a known head, that end, and what would be taken for the body below it."""
     inner, own = Sent("/inner", PLAIN, b""), Sent("/own", PLAIN, b"mine")
     await teach(site, inner)
     looks_like = inner.raw.replace(b"Content-Length: 0", b"Content-Length: %d" % len(own.raw))
-    return Sent(path, PLAIN, b"begins" + looks_like), looks_like, own
+    return Sent(path, PLAIN, begins + looks_like), looks_like, own
 
 
 async def teach(site: Site, sent: Sent) -> None:
