@@ -54,9 +54,9 @@ class _Flow(FlowControl):
 class BoundedConnection(HttpToolsProtocol):
     """uvicorn's protocol with deadlines: for the head of a request, for its body, and for reading the answer.
 
-    A request that comes in one piece, as nearly all do, starts no timer. One whose body is short is passed on when all
-    of it is there. The time in which we do not read is not the
-    client's: while an earlier request of the same connection is answered, or the application has enough for now.
+    A request that comes in one piece, as nearly all do, starts no timer. The time in which we do not read is not the
+    client's: while an earlier request of the same connection is answered, or the application has enough for now. One
+    whose body is short is passed on when all of it is there: till then it costs no more than its bytes.
 
     Each request finds the transport in `scope["extensions"]["mercato.transport"]`, and in `mercato.body` and
     `mercato.answer` ways to take its body and to answer it at once. Header values lose the white space after them:
