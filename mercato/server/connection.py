@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence, Sized
+from collections.abc import Sized
 from typing import Any
 
-from starlette.types import Scope
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MOST_HEAD_BYTES = 64 * 1024
 MOST_IGNORED_BYTES = 16 * 1024 * 1024
@@ -24,8 +23,6 @@ SMALL_PIECE_BYTES, MOST_SMALL_PIECES = 64, 8
 REST_S = 0.5
 LEAST_READ_BYTES = 16 * 1024
 """Of what waits for a client: so much must it read in each `unread_timeout_s`."""
-COPIED_BYTES = 16 * 1024
-"""The pieces of an answer that is shorter are copied into one, which is faster than a list of them."""
 MOST_PIPELINED = 32
 """Requests that wait behind one that is not answered yet: nobody who means well sends that many."""
 _SPREAD = 0.1
@@ -58,12 +55,8 @@ class BoundedConnection(HttpToolsProtocol):
     client's: while an earlier request of the same connection is answered, or the application has enough for now. One
     whose body is short is passed on when all of it is there: till then it costs no more than its bytes.
 
-    Each request finds the transport in `scope["extensions"]["mercato.transport"]`, and in `mercato.body` and
-    `mercato.answer` ways to take its body and to answer it at once. Header values lose the white space after them:
-    RFC 9110 says that it is no part, and the parser leaves it.
-
-    An application may have a method `at_once(scope, body) -> bool`. It is asked first where a request came in one piece
-    and nothing is before it: what it answers there and then needs no task. It answers nothing where it returns False.
+    Each request finds the transport in `scope["extensions"]["mercato.transport"]`. Header values lose the white space
+    after them: RFC 9110 says that it is no part, and the parser leaves it.
     """
 
     head_timeout_s: float = 10
@@ -92,11 +85,7 @@ class BoundedConnection(HttpToolsProtocol):
         """Begin to wait for the first request."""
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
-        self._extensions = {
-            "mercato.transport": self.transport,
-            "mercato.body": self.body_at_once,
-            "mercato.answer": self.answer_at_once,
-        }
+        self._extensions = {"mercato.transport": self.transport}
         self._await(self.head_timeout_s)
 
     def data_received(self, data: bytes) -> None:
@@ -128,40 +117,6 @@ class BoundedConnection(HttpToolsProtocol):
                     self.headers[index] = (name, value.rstrip(b" \t"))
         HttpToolsProtocol.on_headers_complete(self)
         self.scope["extensions"] = self._extensions
-
-    def body_at_once(self, scope: Scope) -> bytes | None:
-        """Return a body that has come wholly; None, with nothing done, where it must be received."""
-        cycle = self._answered
-        if cycle is None or cycle.scope is not scope or cycle.more_body or cycle.disconnected:
-            return None
-        if self.flow.read_paused:
-            self.flow.resume_reading()
-        cycle.message_event.clear()
-        body, cycle.body = bytes(cycle.body), bytearray()
-        return body
-
-    def answer_at_once(self, scope: Scope, status: int, head: bytes, body: Sequence[bytes], length: int) -> bool:
-        """Hand over a whole answer, its body in pieces; False, with nothing done, where it must go the usual way.
-
-        `head` are header lines of ours, which need no check; the usual way costs three times as much. What is set here
-        is what uvicorn sets when an answer is complete. The request names itself by its scope, instead of being bound
-        into what its scope holds: such a ring would wait for the garbage collector, and every request would leave one.
-        """
-        cycle = self._answered
-        if cycle is None or cycle.scope is not scope or not _can_answer(cycle):
-            return False
-        cycle.response_started = cycle.response_complete = True
-        ending = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
-        whole = (STATUS_LINE[status], head, ending, *body)
-        if length < COPIED_BYTES:
-            cycle.transport.write(b"".join(whole))
-        else:
-            cycle.transport.writelines(whole)
-        cycle.message_event.set()
-        if not cycle.keep_alive:
-            cycle.transport.close()
-        cycle.on_response()
-        return True
 
     def on_body(self, body: bytes) -> None:
         """Take in a piece of a body. Whoever waits for it is woken when there is much of it, or its end."""
@@ -250,9 +205,8 @@ class BoundedConnection(HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
 
     def _begin(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        at_once = getattr(app, "at_once", None)
-        if at_once is None or cycle.more_body or not _can_answer(cycle) or not at_once(cycle.scope, cycle.body):
-            HttpToolsProtocol._start_asgi_task(self, cycle, app)
+        """Pass a request on."""
+        HttpToolsProtocol._start_asgi_task(self, cycle, app)
 
     def _unset_keepalive_if_required(self) -> None:
         self._idle_since = None
@@ -380,10 +334,3 @@ def _is_due(cycle: RequestResponseCycle) -> bool:
         return True
     declared = dict(cycle.scope["headers"]).get(b"content-length", b"0")
     return int(declared) > LEAST_BODY_BYTES
-
-
-def _can_answer(cycle: RequestResponseCycle) -> bool:
-    """Whether the connection takes a whole answer now."""
-    return not (
-        cycle.disconnected or cycle.response_started or cycle.flow.write_paused or cycle.waiting_for_100_continue
-    )

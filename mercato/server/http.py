@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 
 from mercato.server.heads import Heads
 from mercato.server.learning_connection import LearningConnection
+from mercato.server.outbox import Outbox
 
 
 class HttpServer(uvicorn.Server):
@@ -30,7 +31,7 @@ class HttpServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="uvloop",
-                http=partial(LearningConnection, heads=Heads()),  # type: ignore[arg-type]  # uvicorn does no more than call it
+                http=partial(LearningConnection, heads=Heads(), outbox=Outbox()),  # type: ignore[arg-type]  # uvicorn does no more than call it
                 interface="asgi3",
                 ws="none",
                 lifespan="off",

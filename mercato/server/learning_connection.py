@@ -7,12 +7,12 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from mercato.server.connection import BoundedConnection
+from mercato.server.answering_connection import AnsweringConnection
 from mercato.server.heads import KNOWN_HEAD, Heads, KnownHead
 
 
-class LearningConnection(BoundedConnection):
-    """A `BoundedConnection` that takes a whole request whose head is known past the parser, and past its callbacks.
+class LearningConnection(AnsweringConnection):
+    """An `AnsweringConnection` that takes a whole request whose head is known past the parser, and past its callbacks.
 
     Only between two requests, where the parser has nothing of the next one: all that it would do is the same again. A
     connection's first request is not learned; many have no second. The request finds its head in `scope[KNOWN_HEAD]`.

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 import anyio
 import httpx
+import orjson
 import pytest
 from starlette.applications import Starlette
 
@@ -125,6 +126,22 @@ def envelope(
     headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": method}
     name = given.get("name") or given.get("uri")
     return body, {**headers, "mcp-name": name} if name and method != "completion/complete" else headers
+
+
+def raw_request(site: Site, key: str, number: int, method: str, params: dict[str, Any] | None = None) -> bytes:
+    """Return the bytes of a modern request, whose id is `number`."""
+    body, headers = envelope(method, params)
+    content = orjson.dumps({**body, "id": number})
+    lines = {
+        "host": site.url.removeprefix("http://"),
+        "authorization": f"Bearer {key}",
+        "accept": "application/json, text/event-stream",
+        "content-type": "application/json",
+        "content-length": str(len(content)),
+        **headers,
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + content
 
 
 async def modern(

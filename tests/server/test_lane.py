@@ -18,7 +18,7 @@ from mercato.server.mcp.fast import FastLane
 from mercato.tenancy.access import merge_settings
 from mercato.tenancy.usage import UsageRecord
 from tests.server import probe
-from tests.server.conftest import Site, envelope, modern, shake_hands
+from tests.server.conftest import Site, envelope, modern, raw_request, shake_hands
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ async def test_lists_that_come_together_or_in_pieces_are_answered_in_order(site,
     async with site.client(key) as client:
         await modern(client, "tools/list")
     host, _, port = site.url.removeprefix("http://").partition(":")
-    first, second, third = (raw_list(site.url, key, number) for number in (11, 12, 13))
+    first, second, third = (raw_request(site, key, number, "tools/list") for number in (11, 12, 13))
     async with await anyio.connect_tcp(host, int(port)) as stream:
         await stream.send(first + second + third[:-5])
         await until_read(stream, b'"id":12,')
@@ -178,21 +178,6 @@ async def test_lists_that_come_together_or_in_pieces_are_answered_in_order(site,
         rest = await until_read(stream, b'"id":13,')
     assert b"HTTP/1.1 200" in rest
     assert at_once == [False, True]  # of the others one waits behind the first, and one came in two pieces
-
-
-def raw_list(url: str, key: str, number: int) -> bytes:
-    body, headers = envelope("tools/list")
-    content = orjson.dumps({**body, "id": number})
-    lines = {
-        "host": url.removeprefix("http://"),
-        "authorization": f"Bearer {key}",
-        "accept": "application/json, text/event-stream",
-        "content-type": "application/json",
-        "content-length": str(len(content)),
-        **headers,
-    }
-    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    return f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + content
 
 
 async def until_read(stream: anyio.abc.SocketStream, text: bytes) -> bytes:

@@ -104,7 +104,8 @@ def ask_at_once(site: Site, sent: Sent) -> Got | None:
     """Ask as a connection does with a request that came in one piece; None where that gives no answer."""
     answers: list[Got] = []
 
-    def answer(scope, status, lines, pieces, length):
+    def answer(scope, status, lines, pieces, length, *, later):
+        assert not later  # there is no loop to have a turn
         assert length == sum(map(len, pieces))
         headers = [tuple(line.split(b": ", 1)) for line in lines.split(b"\r\n")[:-1]]
         answers.append(got(status, headers, b"".join(pieces), by_the_lane=True))

@@ -10,10 +10,10 @@ from starlette.types import Scope
 TRANSPORT = "mercato.transport"
 """The extension of an HTTP scope under which our server shows the connection itself."""
 AT_ONCE = "mercato.answer"
-"""The one under which it takes a whole answer in one piece: see `BoundedConnection.answer_at_once`."""
+"""The one under which it takes a whole answer in one piece: see `AnsweringConnection.answer_at_once`."""
 
 BODY = "mercato.body"
-"""The one under which it gives a body that has come wholly: see `BoundedConnection.body_at_once`."""
+"""The one under which it gives a body that has come wholly: see `AnsweringConnection.body_at_once`."""
 
 
 class Delivery:

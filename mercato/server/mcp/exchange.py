@@ -131,8 +131,13 @@ class Exchange:
         await self.send_json(429, (limit_body(plain.id, reached),), retry_after_s=reached.retry_after_s)
 
     async def send_result(self, pieces: Pieces) -> None:
-        """Answer a call, as JSON or, where it took long, as the last event of its stream."""
-        await _turn()
+        """Answer a call, as JSON or, where it took long, as the last event of its stream.
+
+        Not before one turn of the loop has passed: the admission of the call leaves first.
+        """
+        if self._delivery is None and self._streaming is None and self.answer_at_once(200, pieces, later=True):
+            return
+        await _turn()  # which also shows that a client has left
         was_open = self._delivery is not None and not self.is_gone and is_open(self.scope)
         if self._streaming is not None:
             self._streaming.cancel()
@@ -150,17 +155,21 @@ class Exchange:
         if not self.answer_at_once(status, pieces, retry_after_s=retry_after_s):
             await self._send_json(status, pieces, retry_after_s)
 
-    def answer_at_once(self, status: int, pieces: Pieces, *, retry_after_s: int | None = None) -> bool:
+    def answer_at_once(
+        self, status: int, pieces: Pieces, *, retry_after_s: int | None = None, later: bool = False
+    ) -> bool:
         """Answer with JSON without waiting; False, with nothing sent, where the connection cannot."""
-        self.status = status
         at_once = self.scope.get("extensions", _NONE).get(AT_ONCE)
         if at_once is None:
             return False
         length = sum(map(len, pieces))
-        answered: bool = at_once(self.scope, status, self._lines(length, retry_after_s), pieces, length)
-        return answered
+        if not at_once(self.scope, status, self._lines(length, retry_after_s), pieces, length, later=later):
+            return False
+        self.status = status
+        return True
 
     async def _send_json(self, status: int, pieces: Pieces, retry_after_s: int | None = None) -> None:
+        self.status = status
         lines = self._lines(sum(map(len, pieces)), retry_after_s).split(b"\r\n")
         headers = [tuple(line.split(b": ", 1)) for line in lines[:-1]]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
@@ -194,10 +203,7 @@ class Exchange:
 
 @coroutine
 def _turn() -> Generator[None, None, None]:
-    """Let one turn of the loop pass: the admission of a call leaves before its answer, and a client that left is seen.
-
-    What `asyncio.sleep(0)` does, which does more.
-    """
+    """Let one turn of the loop pass: what `asyncio.sleep(0)` does, which does more."""
     yield
 
 
