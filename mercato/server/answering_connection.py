@@ -93,9 +93,7 @@ class AnsweringConnection(BoundedConnection):
         if self._held is None:
             return
         (cycle, whole), self._held = self._held, None
-        if self.transport.is_closing():
-            pass
-        elif len(whole) == 1:
+        if len(whole) == 1:
             self.transport.write(whole[0])
         else:
             self.transport.writelines(whole)

@@ -235,6 +235,14 @@ async def test_other_requests_are_left_to_the_sdk(site, client_of_acme, method, 
     assert not (await both_ways(site, sent)).by_the_lane
 
 
+@pytest.mark.parametrize("said", ["v999.0.0", "1999-01-01", HANDSHAKE, 7])
+async def test_an_envelope_of_another_version_than_its_header_is_refused_by_the_sdk(site, client_of_acme, said):
+    meta = {"io.modelcontextprotocol/protocolVersion": said}
+    sent = request_of(client_of_acme[0], "server/discover", {"_meta": meta}, version=MODERN)
+    for _ in range(2):
+        assert not (await both_ways(site, sent)).by_the_lane
+
+
 async def test_a_list_of_the_modern_era_is_answered_at_once_in_the_same_words(site, client_of_acme):
     key, session = client_of_acme
     sent = request_of(key, "tools/list", {}, version=MODERN)
@@ -301,7 +309,7 @@ META = st.fixed_dictionaries(
         "io.modelcontextprotocol/clientCapabilities": st.sampled_from(
             [{}, {"elicitation": {}}, {"sampling": 1}, [], None]
         ),
-        "io.modelcontextprotocol/protocolVersion": st.sampled_from([MODERN, "1999-01-01", 7]),
+        "io.modelcontextprotocol/protocolVersion": st.sampled_from([MODERN, "1999-01-01", "v999.0.0", 7]),
         "io.modelcontextprotocol/clientInfo": st.sampled_from([{"name": "x", "version": "1"}, {"name": "x"}, "x"]),
         "com.example/own": JSON,
     },

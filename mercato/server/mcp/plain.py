@@ -189,7 +189,7 @@ class PlainReader:
 
     def _looked_at(self, plain: Plain, key: bytes, meta: dict[str, Any]) -> _Envelope | None:
         """Return what an envelope says that is not kept as it is: one that is new, or that names its trace."""
-        if not _EMITTING.isdisjoint(meta):
+        if meta.get(_VERSION) != plain.version or not _EMITTING.isdisjoint(meta):
             return None
         if not _EVERY_TRACE.isdisjoint(meta):
             plain.meta = meta
