@@ -98,8 +98,6 @@ class Directory:
             return kept
         caller = Caller(principal, access, reach)
         until = min(self._principals.until(key), self._access.until(principal.tenant_id))
-        if principal.expires_at is not None:
-            until = min(until, time.monotonic() + (principal.expires_at - utc_now()).total_seconds())
         self._callers.put((key, path), caller, generation, until)
         return caller
 
@@ -108,7 +106,11 @@ class Directory:
 
         `place` is the credential's `place_of`.
         """
-        return self._callers.get((place, path))
+        caller = self._callers.get((place, path))
+        if caller is None:
+            return None
+        expires_at = caller.principal.expires_at
+        return caller if expires_at is None or expires_at > utc_now() else None
 
     async def access(self, tenant_id: int) -> Access | None:
         """Return what a tenant has on; None where it was removed."""
