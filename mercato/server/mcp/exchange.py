@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Generator, Sequence
-from types import coroutine
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.types import Message as AsgiMessage
@@ -137,7 +136,7 @@ class Exchange:
         """
         if self._delivery is None and self._streaming is None and self.answer_at_once(200, pieces, later=True):
             return
-        await _turn()  # which also shows that a client has left
+        await asyncio.sleep(0)  # which also shows that a client has left
         was_open = self._delivery is not None and not self.is_gone and is_open(self.scope)
         if self._streaming is not None:
             self._streaming.cancel()
@@ -199,12 +198,6 @@ class Exchange:
         while True:
             await self.send({"type": "http.response.body", "body": PING, "more_body": True})
             await asyncio.sleep(STREAM_AFTER_S)
-
-
-@coroutine
-def _turn() -> Generator[None, None, None]:
-    """Let one turn of the loop pass: what `asyncio.sleep(0)` does, which does more."""
-    yield
 
 
 def result_message(plain: Plain, result: bytes) -> Pieces:
